@@ -1,0 +1,1 @@
+//! REST writes, one command per file; callback ingress.

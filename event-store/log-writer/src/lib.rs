@@ -1,0 +1,1 @@
+//! Writes the log: append, claims, idempotency, sealing, the Executor, the relay.

@@ -1,0 +1,1 @@
+//! Kafka to read models and facts, one projection per file.

@@ -1,0 +1,1 @@
+//! GraphQL, subscriptions and REST views over the read models.

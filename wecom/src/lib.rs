@@ -1,0 +1,1 @@
+//! The ways to reach WeCom: gateway trait, instance-protocol client, the simulator.

@@ -1,0 +1,1 @@
+//! Process managers: react to events by doing something outside, and send commands back.
