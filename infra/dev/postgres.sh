@@ -1,0 +1,61 @@
+# shellcheck shell=bash
+# PostgreSQL: 18 from the cache, and on request an installed 15. Superuser postgres, password weft.
+
+# Postgres refuses to run as root, so root runs it as nobody. When nobody cannot reach the checkout (a directory on the way is closed
+# to others), it gets the one capability that lets it look through closed directories.
+PG_AS=()
+choose_pg_user() {
+  [ "$(id -u)" = 0 ] || return 0
+  command -v setpriv >/dev/null || die "missing: setpriv, to run PostgreSQL as nobody; install util-linux"
+  PG_AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  "${PG_AS[@]}" test -x "$1/bin/postgres" -a -x "$STATE" 2>/dev/null && return
+  PG_AS+=(--inh-caps=+dac_read_search --ambient-caps=+dac_read_search)
+  "${PG_AS[@]}" test -x "$1/bin/postgres" -a -x "$STATE" 2>/dev/null && return
+  die "PostgreSQL runs as nobody when you are root, and nobody cannot reach $STATE: run 'chmod o+x' on the directories above it, or work as a plain user"
+}
+
+# init_postgres HOME DIR
+init_postgres() {
+  local home=$1 dir=$2
+  [ -f "$dir/data/PG_VERSION" ] && return
+  need_space "$STATE" 500
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  printf '%s' "$WEFT_PG_PASSWORD" >"$dir/password"
+  chmod 600 "$dir/password"
+  if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$dir"; fi
+  # Under another name until it is whole: an interrupted initdb is simply done again.
+  (cd "$dir" && "${PG_AS[@]}" "$home/bin/initdb" -D "$dir/new" -U postgres --pwfile="$dir/password" --auth=scram-sha-256 \
+    --data-checksums --encoding=UTF8 --locale=C.UTF-8) >"$LOG/$(basename "$dir")-init.log" 2>&1 9>&- ||
+    die "PostgreSQL could not create its data directory: $(grep -aE 'error|could not' "$LOG/$(basename "$dir")-init.log" | head -n 1); see $LOG/$(basename "$dir")-init.log"
+  rm -f "$dir/password"
+  mv "$dir/new" "$dir/data"
+}
+
+# start_postgres NAME HOME PORT LABEL VARIABLE
+start_postgres() {
+  local name=$1 home=$2 port=$3 label=$4 variable=$5 dir=$STATE/$1
+  if running "$name" >/dev/null; then
+    same_port "$name" "$port" "$variable"
+  else
+    need_port "$port" "$label" "$variable"
+    choose_pg_user "$home"
+    init_postgres "$home" "$dir"
+    printf '%s' "$port" >"$RUN/$name.port"
+    cd "$dir"
+    start_process "$name" "${PG_AS[@]}" "$home/bin/postgres" -D "$dir/data" -p "$port" \
+      -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+      -c max_connections=400 -c shared_buffers=256MB -c fsync=on -c max_prepared_transactions=0 \
+      -c max_wal_size=2GB -c "log_line_prefix=%m [%p] %d "
+  fi
+  wait_ready "$name" "$label" "$port" 60
+}
+
+start_postgres18() { start_postgres postgres "$POSTGRES_HOME" "$WEFT_PG_PORT" "PostgreSQL ${POSTGRES_VERSION%.0}" WEFT_PG_PORT; }
+
+start_postgres15() {
+  local bin=${WEFT_PG15_BIN:-/usr/lib/postgresql/15/bin}
+  [ -x "$bin/postgres" ] && [ -x "$bin/initdb" ] ||
+    die "PostgreSQL 15 is not in $bin: install Debian's postgresql-15, or set WEFT_PG15_BIN to the directory of its initdb and postgres"
+  start_postgres postgres15 "$(dirname "$bin")" "$WEFT_PG15_PORT" "PostgreSQL 15" WEFT_PG15_PORT
+}
