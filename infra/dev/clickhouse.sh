@@ -9,7 +9,7 @@ start_clickhouse() {
     need_port "$port" "$label" WEFT_CLICKHOUSE_PORT
     mkdir -p "$dir/data"
     printf '%s' "$port" >"$RUN/clickhouse.port"
-    cd "$dir"
+    cd "$dir" || exit 1
     start_process clickhouse python3 "$DEV/clickhouse/server.py" "$CLICKHOUSE_HOME/libchdb.so" "$dir/data" "$port" "$DEV/clickhouse/config.xml"
   fi
   wait_ready clickhouse "$label" "$port" 60

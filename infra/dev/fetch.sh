@@ -92,14 +92,20 @@ fetch_all() {
   still_good "$CLICKHOUSE_HOME" || clickhouse=1
   [ $((jars + clickhouse)) -gt 0 ] || return 0
   need_tools fetch "$jars" "$clickhouse"
-  need_space "$CACHE" 2000
+  need_space "$CACHE" 1500
   say "fetching the servers into $CACHE (about 250 MB the first time, usually under a minute)"
   if [ "$jars" = 1 ]; then
-    (fetch_jars && say "  Kafka $KAFKA_VERSION and PostgreSQL ${POSTGRES_VERSION%.0} are here") &
+    (
+      fetch_jars
+      say "  Kafka $KAFKA_VERSION and PostgreSQL ${POSTGRES_VERSION%.0} are here"
+    ) &
     jobs+=($!)
   fi
   if [ "$clickhouse" = 1 ]; then
-    (fetch_clickhouse && say "  ClickHouse ${CLICKHOUSE_VERSION%-*} is here") &
+    (
+      fetch_clickhouse
+      say "  ClickHouse ${CLICKHOUSE_VERSION%-*} is here"
+    ) &
     jobs+=($!)
   fi
   for job in "${jobs[@]}"; do wait "$job" || failed=1; done

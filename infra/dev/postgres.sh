@@ -42,7 +42,7 @@ start_postgres() {
     choose_pg_user "$home"
     init_postgres "$home" "$dir"
     printf '%s' "$port" >"$RUN/$name.port"
-    cd "$dir"
+    cd "$dir" || exit 1
     start_process "$name" "${PG_AS[@]}" "$home/bin/postgres" -D "$dir/data" -p "$port" \
       -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
       -c max_connections=400 -c shared_buffers=256MB -c fsync=on -c max_prepared_transactions=0 \
@@ -55,7 +55,7 @@ start_postgres18() { start_postgres postgres "$POSTGRES_HOME" "$WEFT_PG_PORT" "P
 
 start_postgres15() {
   local bin=${WEFT_PG15_BIN:-/usr/lib/postgresql/15/bin}
-  [ -x "$bin/postgres" ] && [ -x "$bin/initdb" ] ||
+  { [ -x "$bin/postgres" ] && [ -x "$bin/initdb" ]; } ||
     die "PostgreSQL 15 is not in $bin: install Debian's postgresql-15, or set WEFT_PG15_BIN to the directory of its initdb and postgres"
   start_postgres postgres15 "$(dirname "$bin")" "$WEFT_PG15_PORT" "PostgreSQL 15" WEFT_PG15_PORT
 }

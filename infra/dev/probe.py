@@ -1,7 +1,7 @@
 """Talks to the servers of the development stack in their own protocols.
 
 probe.py free PORT                              exit 0 when the port can be bound
-probe.py check postgres|kafka|clickhouse PORT   exit 0 when the server answers
+probe.py http URL                               exit 0 when the answer is 200
 probe.py wait  postgres|kafka|clickhouse PORT SECONDS PID
     waits until it answers; on failure prints why: it stopped (PID is gone), or it never answered in time
 """
@@ -127,9 +127,12 @@ def kafka(port):
 # --- ClickHouse: `select 1` over HTTP ---------------------------------------------------------------------------------
 
 
+# Never through a proxy: everything asked here is on this machine.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def clickhouse(port):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://{HOST}:{port}/?query=select%201", timeout=TIMEOUT) as answer:
+    with OPENER.open(f"http://{HOST}:{port}/?query=select%201", timeout=TIMEOUT) as answer:
         if answer.read().strip() != b"1":
             raise NotReady("unexpected answer to select 1")
 
@@ -178,12 +181,20 @@ def free(port):
             return 1
 
 
+def http(url):
+    try:
+        with OPENER.open(url, timeout=TIMEOUT) as answer:
+            return 0 if answer.status == 200 else 1
+    except (OSError, ValueError):
+        return 1
+
+
 def main(arguments):
     match arguments:
         case ["free", port]:
             return free(int(port))
-        case ["check", name, port]:
-            return 0 if attempt(name, int(port)) is None else 1
+        case ["http", url]:
+            return http(url)
         case ["wait", name, port, seconds, pid]:
             return wait(name, int(port), float(seconds), int(pid))
     print(__doc__, file=sys.stderr)
