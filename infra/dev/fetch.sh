@@ -46,6 +46,7 @@ fetch_jars() {
   install_kafka "$new/kafka"
   install_postgres "$new/postgres"
   rm -rf "$new"
+  say "  Kafka $KAFKA_VERSION and PostgreSQL ${POSTGRES_VERSION%.0} are here"
 }
 
 install_kafka() {
@@ -76,6 +77,7 @@ fetch_clickhouse() {
   rm -rf "$CLICKHOUSE_HOME"
   mv "$new" "$CLICKHOUSE_HOME"
   stamp_of "$CLICKHOUSE_HOME" >"$CLICKHOUSE_HOME/.verified"
+  say "  ClickHouse ${CLICKHOUSE_VERSION%-*} is here"
 }
 
 # A cached file that no longer has its size and time is compared again before it may run; PostgreSQL's unpacked tree is fetched anew.
@@ -87,7 +89,7 @@ still_good() {
 }
 
 fetch_all() {
-  local jars=0 clickhouse=0 job failed=0 jobs=()
+  local jars=0 clickhouse=0
   { still_good "$KAFKA_HOME" && still_good "$POSTGRES_HOME"; } || jars=1
   still_good "$CLICKHOUSE_HOME" || clickhouse=1
   [ $((jars + clickhouse)) -gt 0 ] || return 0
@@ -95,19 +97,10 @@ fetch_all() {
   need_space "$CACHE" 1500
   say "fetching the servers into $CACHE (about 250 MB the first time, usually under a minute)"
   if [ "$jars" = 1 ]; then
-    (
-      fetch_jars
-      say "  Kafka $KAFKA_VERSION and PostgreSQL ${POSTGRES_VERSION%.0} are here"
-    ) &
-    jobs+=($!)
+    in_parallel fetch_jars
   fi
   if [ "$clickhouse" = 1 ]; then
-    (
-      fetch_clickhouse
-      say "  ClickHouse ${CLICKHOUSE_VERSION%-*} is here"
-    ) &
-    jobs+=($!)
+    in_parallel fetch_clickhouse
   fi
-  for job in "${jobs[@]}"; do wait "$job" || failed=1; done
-  [ "$failed" = 0 ] || exit 1
+  all_done || exit 1
 }

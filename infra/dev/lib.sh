@@ -111,6 +111,34 @@ stop_process() {
   rm -f "$RUN/$name.pid" "$RUN/$name.id" "$RUN/$name.port"
 }
 
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+JOBS=()
+# in_parallel FUNCTION: in a process group of its own, so that an interrupt can end all that it called.
+in_parallel() {
+  set -m
+  (
+    set +m
+    trap - INT TERM
+    "$1"
+  ) </dev/null &
+  JOBS+=($!)
+  set +m
+}
+
+all_done() {
+  local job failed=0
+  for job in "${JOBS[@]}"; do wait "$job" || failed=1; done
+  JOBS=()
+  return "$failed"
+}
+
+end_jobs() {
+  local job
+  for job in "${JOBS[@]}"; do kill -s TERM -- "-$job" 2>/dev/null || true; done
+  wait || true
+}
+
 # --- ports -----------------------------------------------------------------------------------------------------------
 
 # need_port PORT LABEL VARIABLE
