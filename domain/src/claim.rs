@@ -35,15 +35,27 @@ pub struct Claim {
 
 impl Claim {
     pub fn account_name(tenant: TenantId, name: &str) -> Self {
-        Self { kind: ClaimKind::AccountName, scope: tenant.to_string(), value: name.to_owned() }
+        Self {
+            kind: ClaimKind::AccountName,
+            scope: tenant.to_string(),
+            value: name.to_owned(),
+        }
     }
 
     pub fn instance_guid(guid: &str) -> Self {
-        Self { kind: ClaimKind::InstanceGuid, scope: String::new(), value: guid.to_owned() }
+        Self {
+            kind: ClaimKind::InstanceGuid,
+            scope: String::new(),
+            value: guid.to_owned(),
+        }
     }
 
     pub fn tenant_code(code: &str) -> Self {
-        Self { kind: ClaimKind::TenantCode, scope: String::new(), value: code.to_owned() }
+        Self {
+            kind: ClaimKind::TenantCode,
+            scope: String::new(),
+            value: code.to_owned(),
+        }
     }
 }
 

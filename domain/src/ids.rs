@@ -103,7 +103,11 @@ impl WecomConversationId {
     }
 
     pub fn kind(&self) -> WecomConversationKind {
-        if self.0.starts_with("S:") { WecomConversationKind::Private } else { WecomConversationKind::Group }
+        if self.0.starts_with("S:") {
+            WecomConversationKind::Private
+        } else {
+            WecomConversationKind::Group
+        }
     }
 }
 
@@ -111,10 +115,17 @@ impl TryFrom<String> for WecomConversationId {
     type Error = InvalidWecomConversationId;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let rest = text.strip_prefix("S:").or_else(|| text.strip_prefix("R:")).ok_or(InvalidWecomConversationId)?;
+        let rest = text
+            .strip_prefix("S:")
+            .or_else(|| text.strip_prefix("R:"))
+            .ok_or(InvalidWecomConversationId)?;
         let length = rest.chars().count();
         let visible = rest.chars().all(|c| !c.is_whitespace() && !c.is_control());
-        if (1..=98).contains(&length) && visible { Ok(Self(text)) } else { Err(InvalidWecomConversationId) }
+        if (1..=98).contains(&length) && visible {
+            Ok(Self(text))
+        } else {
+            Err(InvalidWecomConversationId)
+        }
     }
 }
 

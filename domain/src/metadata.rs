@@ -53,7 +53,10 @@ impl Metadata {
             ("correlation_id".to_owned(), self.correlation_id.clone()),
             ("traceparent".to_owned(), self.traceparent.clone()),
             ("partition_key".to_owned(), partition_key.to_owned()),
-            ("occurred_at".to_owned(), self.occurred_at.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            (
+                "occurred_at".to_owned(),
+                self.occurred_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            ),
         ]);
         if let Some(causation_id) = &self.causation_id {
             map.insert("causation_id".to_owned(), causation_id.clone());

@@ -25,13 +25,24 @@ pub struct Sealed<T> {
 
 impl<T> Sealed<T> {
     pub fn new(subject: String, key: String, nonce: String, ciphertext: String) -> Self {
-        Self { subject, key, nonce, ciphertext, plain: PhantomData }
+        Self {
+            subject,
+            key,
+            nonce,
+            ciphertext,
+            plain: PhantomData,
+        }
     }
 }
 
 impl<T> Clone for Sealed<T> {
     fn clone(&self) -> Self {
-        Self::new(self.subject.clone(), self.key.clone(), self.nonce.clone(), self.ciphertext.clone())
+        Self::new(
+            self.subject.clone(),
+            self.key.clone(),
+            self.nonce.clone(),
+            self.ciphertext.clone(),
+        )
     }
 }
 

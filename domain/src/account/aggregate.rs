@@ -85,7 +85,9 @@ impl Account {
             self.error_message = event.error_message().map(str::to_owned);
         }
         match after {
-            Some(AccountStatus::Online) if self.status != Some(AccountStatus::RateLimited) => self.online_since = Some(at),
+            Some(AccountStatus::Online) if self.status != Some(AccountStatus::RateLimited) => {
+                self.online_since = Some(at)
+            }
             // A restricted session still lives.
             None | Some(AccountStatus::Online | AccountStatus::RateLimited) => {}
             Some(_) => self.online_since = None,
@@ -95,7 +97,16 @@ impl Account {
         }
         self.updated_at = Some(at);
         match event {
-            AccountEvent::AccountCreated { tenant_id, account_name, phone, email, user_id, gateway, config, at } => {
+            AccountEvent::AccountCreated {
+                tenant_id,
+                account_name,
+                phone,
+                email,
+                user_id,
+                gateway,
+                config,
+                at,
+            } => {
                 self.tenant_id = Some(tenant_id);
                 self.account_name = account_name;
                 self.phone = phone;
@@ -105,7 +116,14 @@ impl Account {
                 self.config = config;
                 self.created_at = Some(at);
             }
-            AccountEvent::AccountUpdated { account_name, phone, email, user_id, config, .. } => {
+            AccountEvent::AccountUpdated {
+                account_name,
+                phone,
+                email,
+                user_id,
+                config,
+                ..
+            } => {
                 if let Some(account_name) = account_name {
                     self.account_name = account_name;
                 }
@@ -118,7 +136,11 @@ impl Account {
             }
             AccountEvent::InstanceCreated { guid, .. } => self.guid = Some(guid),
             AccountEvent::InstanceRemoved { .. } => self.guid = None,
-            AccountEvent::LoginStarted { attempt, restore_first, at } => {
+            AccountEvent::LoginStarted {
+                attempt,
+                restore_first,
+                at,
+            } => {
                 self.login_retry_count += 1;
                 self.login = Some(Login {
                     attempt,
@@ -130,8 +152,19 @@ impl Account {
                     has_profile: false,
                 });
             }
-            AccountEvent::QrCodeIssued { refresh, content, expires_at, .. } => {
-                self.with_login(|login| login.qr_code = Some(QrCode { content, refresh, expires_at }));
+            AccountEvent::QrCodeIssued {
+                refresh,
+                content,
+                expires_at,
+                ..
+            } => {
+                self.with_login(|login| {
+                    login.qr_code = Some(QrCode {
+                        content,
+                        refresh,
+                        expires_at,
+                    })
+                });
             }
             AccountEvent::VerificationCodeSubmitted { code, .. } => {
                 self.with_login(|login| login.submitted_code = Some(code));
@@ -208,10 +241,17 @@ impl LogAggregate for Account {
         let mut changes = Vec::new();
         for event in events {
             match event {
-                AccountEvent::AccountCreated { tenant_id, account_name, .. } => {
+                AccountEvent::AccountCreated {
+                    tenant_id,
+                    account_name,
+                    ..
+                } => {
                     changes.push(ClaimChange::Take(Claim::account_name(*tenant_id, account_name)));
                 }
-                AccountEvent::AccountUpdated { account_name: Some(name), .. } => {
+                AccountEvent::AccountUpdated {
+                    account_name: Some(name),
+                    ..
+                } => {
                     if let Some(tenant) = self.tenant_id {
                         changes.push(ClaimChange::Take(Claim::account_name(tenant, name)));
                         changes.push(ClaimChange::Release(Claim::account_name(tenant, &self.account_name)));
@@ -219,7 +259,11 @@ impl LogAggregate for Account {
                 }
                 AccountEvent::InstanceCreated { guid, .. } => {
                     changes.push(ClaimChange::Take(Claim::instance_guid(guid)));
-                    changes.extend(self.guid.as_deref().map(|old| ClaimChange::Release(Claim::instance_guid(old))));
+                    changes.extend(
+                        self.guid
+                            .as_deref()
+                            .map(|old| ClaimChange::Release(Claim::instance_guid(old))),
+                    );
                 }
                 AccountEvent::InstanceRemoved { guid, .. } => {
                     changes.push(ClaimChange::Release(Claim::instance_guid(guid)));
@@ -228,7 +272,11 @@ impl LogAggregate for Account {
                     if let Some(tenant) = self.tenant_id {
                         changes.push(ClaimChange::Release(Claim::account_name(tenant, &self.account_name)));
                     }
-                    changes.extend(self.guid.as_deref().map(|guid| ClaimChange::Release(Claim::instance_guid(guid))));
+                    changes.extend(
+                        self.guid
+                            .as_deref()
+                            .map(|guid| ClaimChange::Release(Claim::instance_guid(guid))),
+                    );
                 }
                 _ => {}
             }

@@ -72,11 +72,23 @@ impl AccountConfigChange {
             }
         }
         AccountConfig {
-            send_interval_ms: merge(self.send_interval_ms, &current.send_interval_ms, &defaults.send_interval_ms),
+            send_interval_ms: merge(
+                self.send_interval_ms,
+                &current.send_interval_ms,
+                &defaults.send_interval_ms,
+            ),
             daily_limit: merge(self.daily_limit, &current.daily_limit, &defaults.daily_limit),
             auto_reconnect: merge(self.auto_reconnect, &current.auto_reconnect, &defaults.auto_reconnect),
-            auto_reply_enabled: merge(self.auto_reply_enabled, &current.auto_reply_enabled, &defaults.auto_reply_enabled),
-            maintenance_mode: merge(self.maintenance_mode, &current.maintenance_mode, &defaults.maintenance_mode),
+            auto_reply_enabled: merge(
+                self.auto_reply_enabled,
+                &current.auto_reply_enabled,
+                &defaults.auto_reply_enabled,
+            ),
+            maintenance_mode: merge(
+                self.maintenance_mode,
+                &current.maintenance_mode,
+                &defaults.maintenance_mode,
+            ),
             callback_url: match self.callback_url {
                 FieldChange::Unchanged => current.callback_url.clone(),
                 FieldChange::Cleared => defaults.callback_url.clone(),

@@ -22,9 +22,25 @@ fn one(event: E) -> Decision {
 pub(super) fn decide(account: &Account, command: C) -> Decision {
     let Some(status) = account.status else {
         return match command {
-            C::Create { tenant_id, account_name, phone, email, user_id, gateway, config, now: at } => {
-                one(E::AccountCreated { tenant_id, account_name, phone, email, user_id, gateway, config, at })
-            }
+            C::Create {
+                tenant_id,
+                account_name,
+                phone,
+                email,
+                user_id,
+                gateway,
+                config,
+                now: at,
+            } => one(E::AccountCreated {
+                tenant_id,
+                account_name,
+                phone,
+                email,
+                user_id,
+                gateway,
+                config,
+                at,
+            }),
             _ => Err(AccountError::NotFound),
         };
     };
@@ -33,10 +49,21 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
     {
         return Err(AccountError::LoginAttemptOver);
     }
-    let wrong_status = AccountError::WrongStatus { status, command: command.name() };
+    let wrong_status = AccountError::WrongStatus {
+        status,
+        command: command.name(),
+    };
     match command {
         C::Create { .. } => Err(AccountError::AlreadyExists),
-        C::Update { account_name, phone, email, user_id, config, config_defaults, now: at } => {
+        C::Update {
+            account_name,
+            phone,
+            email,
+            user_id,
+            config,
+            config_defaults,
+            now: at,
+        } => {
             if status == S::Deleted {
                 return Err(wrong_status);
             }
@@ -51,7 +78,14 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             if unchanged {
                 return already_true();
             }
-            one(E::AccountUpdated { account_name, phone, email, user_id, config, at })
+            one(E::AccountUpdated {
+                account_name,
+                phone,
+                email,
+                user_id,
+                config,
+                at,
+            })
         }
         C::RecordInstance { guid, now: at } => match status {
             S::Deleted => Err(wrong_status),
@@ -73,7 +107,11 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             S::Created | S::Offline | S::LoggedOut | S::Error | S::NetworkError | S::AuthError | S::Recovering => {
                 let lost_session = status.is_error() || status == S::Recovering;
                 let restore_first = lost_session && account.last_login_time.is_some();
-                one(E::LoginStarted { attempt, restore_first, at })
+                one(E::LoginStarted {
+                    attempt,
+                    restore_first,
+                    at,
+                })
             }
             S::LoggingIn
             | S::WaitingForQrcodeScan
@@ -82,8 +120,19 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             | S::Online => already_true(),
             S::RateLimited | S::Disabled | S::Deleted => Err(wrong_status),
         },
-        C::IssueQrCode { attempt, content, expires_at, now: at } => match status {
-            S::LoggingIn => one(E::QrCodeIssued { attempt, refresh: 0, content, expires_at, at }),
+        C::IssueQrCode {
+            attempt,
+            content,
+            expires_at,
+            now: at,
+        } => match status {
+            S::LoggingIn => one(E::QrCodeIssued {
+                attempt,
+                refresh: 0,
+                content,
+                expires_at,
+                at,
+            }),
             S::WaitingForQrcodeScan => {
                 let shown = account.login.as_ref().and_then(|login| login.qr_code.as_ref());
                 let refreshes = shown.map_or(0, |code| code.refresh);
@@ -93,7 +142,13 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
                 if refreshes >= MAX_QR_CODE_REFRESHES {
                     return Err(AccountError::TooManyQrCodes { refreshes });
                 }
-                one(E::QrCodeIssued { attempt, refresh: refreshes + 1, content, expires_at, at })
+                one(E::QrCodeIssued {
+                    attempt,
+                    refresh: refreshes + 1,
+                    content,
+                    expires_at,
+                    at,
+                })
             }
             _ => Err(wrong_status),
         },
@@ -147,9 +202,19 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             S::Online | S::RateLimited => already_true(),
             _ => Err(wrong_status),
         },
-        C::FailLogin { attempt, reason, error_message, now: at } => match status {
+        C::FailLogin {
+            attempt,
+            reason,
+            error_message,
+            now: at,
+        } => match status {
             S::LoggingIn | S::WaitingForQrcodeScan | S::WaitingForConfirmation | S::WaitingForVerification => {
-                one(E::LoginFailed { attempt, reason, error_message, at })
+                one(E::LoginFailed {
+                    attempt,
+                    reason,
+                    error_message,
+                    at,
+                })
             }
             S::Error => already_true(),
             _ => Err(wrong_status),
@@ -162,18 +227,31 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             _ => Err(wrong_status),
         },
         C::CancelLogin { now: at } => match (status.is_login_running(), &account.login) {
-            (true, Some(login)) => one(E::LoginCancelled { attempt: login.attempt, at }),
+            (true, Some(login)) => one(E::LoginCancelled {
+                attempt: login.attempt,
+                at,
+            }),
             _ => Err(wrong_status),
         },
         C::RecordProfile { user_info, now: at } => match (status, &account.login) {
             (S::Deleted, _) => Err(wrong_status),
             (_, Some(login)) if login.has_profile => already_true(),
-            (_, login) => {
-                one(E::ProfileUpdated { attempt: login.as_ref().map(|login| login.attempt), user_info, at })
-            }
+            (_, login) => one(E::ProfileUpdated {
+                attempt: login.as_ref().map(|login| login.attempt),
+                user_info,
+                at,
+            }),
         },
-        C::LoseSession { cause, error_message, now: at } => match status {
-            S::Online | S::RateLimited => one(E::SessionLost { cause, error_message, at }),
+        C::LoseSession {
+            cause,
+            error_message,
+            now: at,
+        } => match status {
+            S::Online | S::RateLimited => one(E::SessionLost {
+                cause,
+                error_message,
+                at,
+            }),
             S::Error | S::NetworkError | S::AuthError if status == cause.status() => already_true(),
             _ => Err(wrong_status),
         },
@@ -187,9 +265,11 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
         C::Restrict { until, now: at } => match status {
             S::Online => one(E::AccountRestricted { until, cooldown: 1, at }),
             // The probe after a cool-down was refused again.
-            S::RateLimited if account.restricted_until.is_some_and(|end| end <= at) => {
-                one(E::AccountRestricted { until, cooldown: account.cooldown + 1, at })
-            }
+            S::RateLimited if account.restricted_until.is_some_and(|end| end <= at) => one(E::AccountRestricted {
+                until,
+                cooldown: account.cooldown + 1,
+                at,
+            }),
             S::RateLimited => already_true(),
             _ => Err(wrong_status),
         },
@@ -198,8 +278,16 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             S::Online => already_true(),
             _ => Err(wrong_status),
         },
-        C::RecordRemoteSignOut { reason, error_message, now: at } => match status {
-            S::Online | S::RateLimited => one(E::SignedOutRemotely { reason, error_message, at }),
+        C::RecordRemoteSignOut {
+            reason,
+            error_message,
+            now: at,
+        } => match status {
+            S::Online | S::RateLimited => one(E::SignedOutRemotely {
+                reason,
+                error_message,
+                at,
+            }),
             S::Offline | S::LoggedOut => already_true(),
             _ => Err(wrong_status),
         },
@@ -214,9 +302,11 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             _ => Err(wrong_status),
         },
         C::StartRecovery { strategy, now: at } => match status {
-            S::Error | S::NetworkError | S::AuthError => {
-                one(E::RecoveryStarted { strategy, attempt: account.recovery_attempt + 1, at })
-            }
+            S::Error | S::NetworkError | S::AuthError => one(E::RecoveryStarted {
+                strategy,
+                attempt: account.recovery_attempt + 1,
+                at,
+            }),
             S::Recovering => already_true(),
             _ => Err(wrong_status),
         },
@@ -225,11 +315,20 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             S::Online => already_true(),
             _ => Err(wrong_status),
         },
-        C::FailRecovery { attempts_left, error_message, now: at } => match status {
+        C::FailRecovery {
+            attempts_left,
+            error_message,
+            now: at,
+        } => match status {
             S::Recovering => {
                 let back = account.recovering_from.unwrap_or(S::Error);
                 let status = if attempts_left == 0 { S::Offline } else { back };
-                one(E::RecoveryFailed { attempts_left, error_message, status, at })
+                one(E::RecoveryFailed {
+                    attempts_left,
+                    error_message,
+                    status,
+                    at,
+                })
             }
             S::Error | S::NetworkError | S::AuthError | S::Offline => already_true(),
             _ => Err(wrong_status),
@@ -245,13 +344,9 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             _ => already_true(),
         },
         C::Delete { now: at } => match status {
-            S::Created
-            | S::Offline
-            | S::LoggedOut
-            | S::Error
-            | S::NetworkError
-            | S::AuthError
-            | S::Disabled => one(E::AccountDeleted { at }),
+            S::Created | S::Offline | S::LoggedOut | S::Error | S::NetworkError | S::AuthError | S::Disabled => {
+                one(E::AccountDeleted { at })
+            }
             S::Deleted => already_true(),
             _ => Err(wrong_status),
         },

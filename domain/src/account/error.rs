@@ -10,7 +10,10 @@ pub enum AccountError {
     #[error("the account exists already")]
     AlreadyExists,
     #[error("{command} is not possible while the account is {}", status.as_str())]
-    WrongStatus { status: AccountStatus, command: &'static str },
+    WrongStatus {
+        status: AccountStatus,
+        command: &'static str,
+    },
     #[error("the login attempt is over")]
     LoginAttemptOver,
     #[error("the login code was refreshed {refreshes} times already")]

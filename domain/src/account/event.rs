@@ -277,7 +277,9 @@ impl AccountEvent {
             | Self::LoginRejected { .. }
             | Self::LoginFailed { .. }
             | Self::LoginTimedOut { .. } => Some(S::Error),
-            Self::VerificationFailed { failures, .. } => (*failures >= super::MAX_VERIFICATION_FAILURES).then_some(S::Error),
+            Self::VerificationFailed { failures, .. } => {
+                (*failures >= super::MAX_VERIFICATION_FAILURES).then_some(S::Error)
+            }
             Self::LoginConfirmed { .. }
             | Self::SessionRestored { .. }
             | Self::RestrictionLifted { .. }

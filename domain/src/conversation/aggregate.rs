@@ -33,7 +33,11 @@ pub enum ConversationError {
 impl Conversation {
     pub(crate) fn fold(&mut self, event: E) {
         match event {
-            E::ConversationOpened { account_id, conversation_id, .. } => self.of = Some((account_id, conversation_id)),
+            E::ConversationOpened {
+                account_id,
+                conversation_id,
+                ..
+            } => self.of = Some((account_id, conversation_id)),
             E::MessageReceived { wework_msg_id, .. } => {
                 self.unread_count += 1;
                 self.received.push_back(wework_msg_id);
@@ -57,8 +61,18 @@ impl LogAggregate for Conversation {
         let known = || self.of.clone().ok_or(ConversationError::NotFound);
         Ok(match command {
             C::Open { .. } if self.of.is_some() => vec![],
-            C::Open { account_id, tenant_id, conversation_id, now: at } => {
-                vec![E::ConversationOpened { account_id, tenant_id, conversation_id, at }]
+            C::Open {
+                account_id,
+                tenant_id,
+                conversation_id,
+                now: at,
+            } => {
+                vec![E::ConversationOpened {
+                    account_id,
+                    tenant_id,
+                    conversation_id,
+                    at,
+                }]
             }
             C::ReceiveMessage { wework_msg_id, .. } if self.received.contains(&wework_msg_id) => vec![],
             C::ReceiveMessage {
@@ -74,22 +88,56 @@ impl LogAggregate for Conversation {
                 let mut events = Vec::with_capacity(2);
                 if self.of.is_none() {
                     let conversation_id = conversation_id.clone();
-                    events.push(E::ConversationOpened { account_id, tenant_id, conversation_id, at });
+                    events.push(E::ConversationOpened {
+                        account_id,
+                        tenant_id,
+                        conversation_id,
+                        at,
+                    });
                 }
-                events.push(E::MessageReceived { account_id, conversation_id, wework_msg_id, sender, content, sent_at, at });
+                events.push(E::MessageReceived {
+                    account_id,
+                    conversation_id,
+                    wework_msg_id,
+                    sender,
+                    content,
+                    sent_at,
+                    at,
+                });
                 events
             }
             C::Rename { name, now: at } => {
                 let (account_id, conversation_id) = known()?;
-                vec![E::ConversationRenamed { account_id, conversation_id, name, at }]
+                vec![E::ConversationRenamed {
+                    account_id,
+                    conversation_id,
+                    name,
+                    at,
+                }]
             }
             C::Pin { now: at } => {
                 let (account_id, conversation_id) = known()?;
-                if self.is_pinned { vec![] } else { vec![E::ConversationPinned { account_id, conversation_id, at }] }
+                if self.is_pinned {
+                    vec![]
+                } else {
+                    vec![E::ConversationPinned {
+                        account_id,
+                        conversation_id,
+                        at,
+                    }]
+                }
             }
             C::Unpin { now: at } => {
                 let (account_id, conversation_id) = known()?;
-                if self.is_pinned { vec![E::ConversationUnpinned { account_id, conversation_id, at }] } else { vec![] }
+                if self.is_pinned {
+                    vec![E::ConversationUnpinned {
+                        account_id,
+                        conversation_id,
+                        at,
+                    }]
+                } else {
+                    vec![]
+                }
             }
             C::Tag { mut tags, now: at } => {
                 let (account_id, conversation_id) = known()?;
@@ -98,7 +146,12 @@ impl LogAggregate for Conversation {
                 if tags == self.tags {
                     vec![]
                 } else {
-                    vec![E::ConversationTagged { account_id, conversation_id, tags, at }]
+                    vec![E::ConversationTagged {
+                        account_id,
+                        conversation_id,
+                        tags,
+                        at,
+                    }]
                 }
             }
             C::MarkRead { now: at } => {
@@ -106,7 +159,11 @@ impl LogAggregate for Conversation {
                 if self.unread_count == 0 {
                     vec![]
                 } else {
-                    vec![E::ConversationMarkedRead { account_id, conversation_id, at }]
+                    vec![E::ConversationMarkedRead {
+                        account_id,
+                        conversation_id,
+                        at,
+                    }]
                 }
             }
         })

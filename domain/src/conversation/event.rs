@@ -100,13 +100,41 @@ impl ConversationEvent {
 
     pub const fn conversation(&self) -> (AccountId, &WecomConversationId) {
         match self {
-            Self::ConversationOpened { account_id, conversation_id, .. }
-            | Self::MessageReceived { account_id, conversation_id, .. }
-            | Self::ConversationRenamed { account_id, conversation_id, .. }
-            | Self::ConversationPinned { account_id, conversation_id, .. }
-            | Self::ConversationUnpinned { account_id, conversation_id, .. }
-            | Self::ConversationTagged { account_id, conversation_id, .. }
-            | Self::ConversationMarkedRead { account_id, conversation_id, .. } => (*account_id, conversation_id),
+            Self::ConversationOpened {
+                account_id,
+                conversation_id,
+                ..
+            }
+            | Self::MessageReceived {
+                account_id,
+                conversation_id,
+                ..
+            }
+            | Self::ConversationRenamed {
+                account_id,
+                conversation_id,
+                ..
+            }
+            | Self::ConversationPinned {
+                account_id,
+                conversation_id,
+                ..
+            }
+            | Self::ConversationUnpinned {
+                account_id,
+                conversation_id,
+                ..
+            }
+            | Self::ConversationTagged {
+                account_id,
+                conversation_id,
+                ..
+            }
+            | Self::ConversationMarkedRead {
+                account_id,
+                conversation_id,
+                ..
+            } => (*account_id, conversation_id),
         }
     }
 }

@@ -102,7 +102,9 @@ impl Message {
                 self.retry_count += 1;
                 self.retry_at = Some(retry_at);
             }
-            MessageEvent::OutcomeResolved { outcome, receipt, at, .. } => match outcome {
+            MessageEvent::OutcomeResolved {
+                outcome, receipt, at, ..
+            } => match outcome {
                 super::ResolvedOutcome::Sent => {
                     self.receipt = receipt;
                     self.sent_at = Some(at);

@@ -31,61 +31,123 @@ pub(super) fn decide(message: &Message, command: C) -> Result<Vec<E>, MessageErr
     };
     let account_id = accepted.account_id;
     let conversation_id = || accepted.conversation_id.clone();
-    let wrong_status = MessageError::WrongStatus { status, command: command.name() };
+    let wrong_status = MessageError::WrongStatus {
+        status,
+        command: command.name(),
+    };
     let check_attempt = |given: u32| {
         if given == message.attempt {
             Ok(())
         } else {
-            Err(MessageError::AttemptOver { given, current: message.attempt })
+            Err(MessageError::AttemptOver {
+                given,
+                current: message.attempt,
+            })
         }
     };
     match command {
         C::Accept(_) => Err(MessageError::AlreadyExists),
         C::StartAttempt { now: at } => match (status, accepted.scheduled_time) {
             (S::Pending, Some(planned)) if at < planned => Err(MessageError::TooEarly(planned)),
-            (S::Pending, _) => Ok(vec![E::AttemptStarted { account_id, attempt: message.attempt + 1, at }]),
+            (S::Pending, _) => Ok(vec![E::AttemptStarted {
+                account_id,
+                attempt: message.attempt + 1,
+                at,
+            }]),
             _ => Err(wrong_status),
         },
-        C::RecordSent { attempt, receipt, now: at } => {
+        C::RecordSent {
+            attempt,
+            receipt,
+            now: at,
+        } => {
             check_attempt(attempt)?;
             match status {
-                S::Sending | S::Unknown => {
-                    Ok(vec![E::MessageSent { account_id, conversation_id: conversation_id(), attempt, receipt, at }])
-                }
+                S::Sending | S::Unknown => Ok(vec![E::MessageSent {
+                    account_id,
+                    conversation_id: conversation_id(),
+                    attempt,
+                    receipt,
+                    at,
+                }]),
                 S::Sent | S::Delivered => Ok(vec![]),
                 _ => Err(wrong_status),
             }
         }
-        C::RecordRefused { attempt, error_code, error_message, now: at } => {
+        C::RecordRefused {
+            attempt,
+            error_code,
+            error_message,
+            now: at,
+        } => {
             check_attempt(attempt)?;
             match status {
-                S::Sending => Ok(vec![E::MessageFailed { account_id, error_code, error_message, at }]),
+                S::Sending => Ok(vec![E::MessageFailed {
+                    account_id,
+                    error_code,
+                    error_message,
+                    at,
+                }]),
                 S::Failed => Ok(vec![]),
                 _ => Err(wrong_status),
             }
         }
-        C::ScheduleRetry { attempt, error_code, error_message, retry_at, now: at } => {
+        C::ScheduleRetry {
+            attempt,
+            error_code,
+            error_message,
+            retry_at,
+            now: at,
+        } => {
             check_attempt(attempt)?;
             match status {
-                S::Sending => {
-                    Ok(vec![E::RetryScheduled { account_id, attempt, error_code, error_message, retry_at, at }])
-                }
+                S::Sending => Ok(vec![E::RetryScheduled {
+                    account_id,
+                    attempt,
+                    error_code,
+                    error_message,
+                    retry_at,
+                    at,
+                }]),
                 S::Pending => Ok(vec![]),
                 _ => Err(wrong_status),
             }
         }
-        C::MarkUnknown { attempt, error_message, now: at } => {
+        C::MarkUnknown {
+            attempt,
+            error_message,
+            now: at,
+        } => {
             check_attempt(attempt)?;
             match status {
-                S::Sending => Ok(vec![E::OutcomeUnknown { account_id, attempt, error_message, at }]),
+                S::Sending => Ok(vec![E::OutcomeUnknown {
+                    account_id,
+                    attempt,
+                    error_message,
+                    at,
+                }]),
                 S::Unknown => Ok(vec![]),
                 _ => Err(wrong_status),
             }
         }
-        C::Resolve { outcome, by, reason, receipt, now: at } => match (status, outcome) {
+        C::Resolve {
+            outcome,
+            by,
+            reason,
+            receipt,
+            now: at,
+        } => match (status, outcome) {
             (S::Unknown, _) => {
                 let conversation_id = conversation_id();
-                Ok(vec![E::OutcomeResolved { account_id, conversation_id, outcome, by, reason, receipt, at }])
+                Ok(vec![E::OutcomeResolved {
+                    account_id,
+                    conversation_id,
+                    outcome,
+                    by,
+                    reason,
+                    receipt,
+                    at,
+                }])
             }
             (S::Sent | S::Delivered, ResolvedOutcome::Sent) | (S::Failed, ResolvedOutcome::Failed)
                 if message.attempt > 0 && resolved_before(message, outcome) =>
@@ -101,13 +163,20 @@ pub(super) fn decide(message: &Message, command: C) -> Result<Vec<E>, MessageErr
         },
         C::RecordRead { now: at } => match (status, message.read_at) {
             // Who read it has it: the delivery's callback was lost.
-            (S::Sent, _) => Ok(vec![E::MessageDelivered { account_id, at }, E::MessageRead { account_id, at }]),
+            (S::Sent, _) => Ok(vec![
+                E::MessageDelivered { account_id, at },
+                E::MessageRead { account_id, at },
+            ]),
             (S::Delivered, None) => Ok(vec![E::MessageRead { account_id, at }]),
             (S::Delivered, Some(_)) => Ok(vec![]),
             _ => Err(wrong_status),
         },
         C::Cancel { error_code, now: at } => match status {
-            S::Pending => Ok(vec![E::MessageCancelled { account_id, error_code, at }]),
+            S::Pending => Ok(vec![E::MessageCancelled {
+                account_id,
+                error_code,
+                at,
+            }]),
             S::Cancelled => Ok(vec![]),
             _ => Err(wrong_status),
         },

@@ -10,7 +10,10 @@ pub enum MessageError {
     #[error("the message exists already")]
     AlreadyExists,
     #[error("{command} is not possible while the message is {}", status.as_str())]
-    WrongStatus { status: MessageStatus, command: &'static str },
+    WrongStatus {
+        status: MessageStatus,
+        command: &'static str,
+    },
     #[error("the message is at attempt {current}, not {given}")]
     AttemptOver { given: u32, current: u32 },
     #[error("a message planned for {0} is not started before")]

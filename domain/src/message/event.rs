@@ -193,16 +193,26 @@ impl MessageEvent {
     /// `error_code` and `error_message` after this event: `None` leaves them, `Some((None, None))` clears them.
     pub fn error_after(&self) -> Option<(Option<&str>, Option<&str>)> {
         match self {
-            Self::MessageFailed { error_code, error_message, .. }
-            | Self::RetryScheduled { error_code, error_message, .. } => {
-                Some((Some(error_code), error_message.as_deref()))
+            Self::MessageFailed {
+                error_code,
+                error_message,
+                ..
             }
+            | Self::RetryScheduled {
+                error_code,
+                error_message,
+                ..
+            } => Some((Some(error_code), error_message.as_deref())),
             Self::MessageCancelled { error_code, .. } => Some((error_code.as_deref(), None)),
             Self::OutcomeUnknown { error_message, .. } => Some((Some(OUTCOME_UNKNOWN), error_message.as_deref())),
-            Self::OutcomeResolved { outcome: ResolvedOutcome::Failed, reason, .. } => {
-                Some((Some(OUTCOME_UNKNOWN), reason.as_deref()))
+            Self::OutcomeResolved {
+                outcome: ResolvedOutcome::Failed,
+                reason,
+                ..
+            } => Some((Some(OUTCOME_UNKNOWN), reason.as_deref())),
+            Self::MessageSent { .. } | Self::MessageDelivered { .. } | Self::OutcomeResolved { .. } => {
+                Some((None, None))
             }
-            Self::MessageSent { .. } | Self::MessageDelivered { .. } | Self::OutcomeResolved { .. } => Some((None, None)),
             Self::MessageAccepted { .. } | Self::AttemptStarted { .. } | Self::MessageRead { .. } => None,
         }
     }

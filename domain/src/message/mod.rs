@@ -13,7 +13,8 @@ mod tests;
 pub use aggregate::{Accepted, Message};
 pub use command::{AcceptMessage, MessageCommand};
 pub use content::{
-    AtContent, FileContent, FileUrl, ImageContent, ImageUrl, LinkContent, MessageContent, MiniprogramContent, TextContent, UploadedFile, UploadedImage,
+    AtContent, FileContent, FileUrl, ImageContent, ImageUrl, LinkContent, MessageContent, MiniprogramContent,
+    TextContent, UploadedFile, UploadedImage,
 };
 pub use error::MessageError;
 pub use event::{MessageEvent, Receipt, ResolvedBy, ResolvedOutcome};

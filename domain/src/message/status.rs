@@ -47,7 +47,10 @@ impl MessageStatus {
 
     /// Nothing more will be tried by itself: an `unknown` message ends only when its time-out has passed.
     pub const fn has_ended(self) -> bool {
-        matches!(self, Self::Sent | Self::Delivered | Self::Failed | Self::Cancelled | Self::Revoked)
+        matches!(
+            self,
+            Self::Sent | Self::Delivered | Self::Failed | Self::Cancelled | Self::Revoked
+        )
     }
 }
 
@@ -64,7 +67,14 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    pub const ALL: [Self; 6] = [Self::Text, Self::Image, Self::File, Self::Link, Self::Miniprogram, Self::At];
+    pub const ALL: [Self; 6] = [
+        Self::Text,
+        Self::Image,
+        Self::File,
+        Self::Link,
+        Self::Miniprogram,
+        Self::At,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -19,7 +19,10 @@ pub struct TenantLimits {
 
 impl Default for TenantLimits {
     fn default() -> Self {
-        Self { max_accounts: 10, max_daily_messages: 10_000 }
+        Self {
+            max_accounts: 10,
+            max_daily_messages: 10_000,
+        }
     }
 }
 
@@ -74,10 +77,24 @@ domain_event!(TenantEvent {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum TenantCommand {
-    Create { tenant_code: String, tenant_name: String, limits: TenantLimits, time_zone: String, now: DateTime<Utc> },
-    ChangeLimits { limits: TenantLimits, now: DateTime<Utc> },
-    Suspend { reason: String, now: DateTime<Utc> },
-    Reactivate { now: DateTime<Utc> },
+    Create {
+        tenant_code: String,
+        tenant_name: String,
+        limits: TenantLimits,
+        time_zone: String,
+        now: DateTime<Utc>,
+    },
+    ChangeLimits {
+        limits: TenantLimits,
+        now: DateTime<Utc>,
+    },
+    Suspend {
+        reason: String,
+        now: DateTime<Utc>,
+    },
+    Reactivate {
+        now: DateTime<Utc>,
+    },
 }
 
 /// Why a command was refused.
@@ -103,7 +120,13 @@ pub struct Tenant {
 impl Tenant {
     pub(crate) fn fold(&mut self, event: TenantEvent) {
         match event {
-            TenantEvent::TenantCreated { tenant_code, tenant_name, limits, time_zone, at } => {
+            TenantEvent::TenantCreated {
+                tenant_code,
+                tenant_name,
+                limits,
+                time_zone,
+                at,
+            } => {
                 *self = Self {
                     status: Some(TenantStatus::Active),
                     tenant_code,
@@ -126,9 +149,22 @@ impl LogAggregate for Tenant {
     fn decide(&self, command: TenantCommand) -> Result<Vec<TenantEvent>, TenantError> {
         use TenantStatus::{Active, Suspended};
         match (self.status, command) {
-            (None, TenantCommand::Create { tenant_code, tenant_name, limits, time_zone, now: at }) => {
-                Ok(vec![TenantEvent::TenantCreated { tenant_code, tenant_name, limits, time_zone, at }])
-            }
+            (
+                None,
+                TenantCommand::Create {
+                    tenant_code,
+                    tenant_name,
+                    limits,
+                    time_zone,
+                    now: at,
+                },
+            ) => Ok(vec![TenantEvent::TenantCreated {
+                tenant_code,
+                tenant_name,
+                limits,
+                time_zone,
+                at,
+            }]),
             (None, _) => Err(TenantError::NotFound),
             (Some(_), TenantCommand::Create { .. }) => Err(TenantError::AlreadyExists),
             (Some(_), TenantCommand::ChangeLimits { limits, now: at }) => Ok(if limits == self.limits {

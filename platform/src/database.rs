@@ -1,0 +1,18 @@
+//! Postgres pools.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+/// A pool that connects when first used, so that a role starts while Postgres is down and says so instead.
+///
+/// `application_name` shows in `pg_stat_activity`, which is how a stalling transaction is blamed on somebody.
+pub fn lazy_pool(url: &str, application_name: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url)?.application_name(application_name);
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(3))
+        .idle_timeout(Duration::from_secs(300))
+        .connect_lazy_with(options))
+}

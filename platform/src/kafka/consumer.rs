@@ -1,0 +1,155 @@
+//! A consumer that keeps its offsets elsewhere: in the same transaction as what it writes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::Message;
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::time::{Instant, timeout_at};
+
+use super::record::{EventRecord, InvalidRecord};
+use crate::config::KafkaSection;
+
+/// One partition of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    pub topic: String,
+    pub partition: i32,
+}
+
+/// Reads every partition of some topics from offsets that the caller gives. Commits nothing to Kafka.
+pub struct EventConsumer {
+    consumer: StreamConsumer,
+}
+
+/// What went wrong with one read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumeError {
+    #[error("Kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    #[error(transparent)]
+    Record(#[from] InvalidRecord),
+}
+
+impl EventConsumer {
+    /// A consumer of the `topics` (name and partition count), each partition from its entry in `next_offsets`, or from
+    /// the beginning where it has none.
+    pub fn assign(
+        kafka: &KafkaSection,
+        name: &str,
+        topics: &[(String, i32)],
+        next_offsets: &HashMap<TopicPartition, i64>,
+    ) -> Result<Self, KafkaError> {
+        let consumer = Self::create(kafka, name)?;
+        let mut list = TopicPartitionList::new();
+        for (topic, partitions) in topics {
+            for partition in 0..*partitions {
+                let key = TopicPartition {
+                    topic: topic.clone(),
+                    partition,
+                };
+                let offset = next_offsets
+                    .get(&key)
+                    .map_or(Offset::Beginning, |next| Offset::Offset(*next));
+                list.add_partition_offset(topic, partition, offset)?;
+            }
+        }
+        consumer.assign(&list)?;
+        Ok(Self { consumer })
+    }
+
+    /// A consumer of what is published from now on.
+    pub fn assign_latest(kafka: &KafkaSection, name: &str, topics: &[(String, i32)]) -> Result<Self, KafkaError> {
+        let consumer = Self::create(kafka, name)?;
+        let mut list = TopicPartitionList::new();
+        for (topic, partitions) in topics {
+            for partition in 0..*partitions {
+                list.add_partition_offset(topic, partition, Offset::End)?;
+            }
+        }
+        consumer.assign(&list)?;
+        Ok(Self { consumer })
+    }
+
+    fn create(kafka: &KafkaSection, name: &str) -> Result<StreamConsumer, KafkaError> {
+        kafka
+            .client()
+            // Never joined, but librdkafka wants a name.
+            .set("group.id", format!("weft.{name}"))
+            .set("client.id", format!("weft.{name}"))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.error.backoff.ms", "100")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", "20")
+            .create()
+    }
+
+    /// The next events: waits for the first, then takes what has arrived, at most `max` and no longer than `linger`.
+    /// Broker outages are waited out inside.
+    pub async fn next_batch(&self, max: usize, linger: Duration) -> Result<Vec<EventRecord>, ConsumeError> {
+        let mut batch = Vec::new();
+        let mut deadline: Option<Instant> = None;
+        while batch.len() < max {
+            let message = match deadline {
+                None => self.consumer.recv().await,
+                Some(deadline) => match timeout_at(deadline, self.consumer.recv()).await {
+                    Ok(message) => message,
+                    Err(_) => break,
+                },
+            };
+            match message {
+                Ok(message) => batch.push(EventRecord::read(&message)?),
+                // The broker is away or busy; librdkafka reconnects by itself.
+                Err(error) if is_transient(&error) => tracing::debug!(%error, "waiting for Kafka"),
+                Err(error) => return Err(error.into()),
+            }
+            deadline.get_or_insert_with(|| Instant::now() + linger);
+            if batch.is_empty() {
+                deadline = None;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The next raw message of a topic that carries no events: key and value.
+    pub async fn next_raw(&self) -> Result<(TopicPartition, i64, Vec<u8>), KafkaError> {
+        loop {
+            match self.consumer.recv().await {
+                Ok(message) => {
+                    let from = TopicPartition {
+                        topic: message.topic().to_owned(),
+                        partition: message.partition(),
+                    };
+                    return Ok((from, message.offset(), message.payload().unwrap_or_default().to_vec()));
+                }
+                Err(error) if is_transient(&error) => tracing::debug!(%error, "waiting for Kafka"),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn is_transient(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::PartitionEOF
+        )
+    )
+}
