@@ -23,8 +23,8 @@ corrupt() {
 
 fetch_failed() {
   local why
-  grep -qi 'no space left' "$LOG/fetch-$2.log" && die "the disk under $CACHE is full: free some space and run it again"
-  why=$(grep -aE '\[ERROR\]|npm error|npm ERR' "$LOG/fetch-$2.log" | head -n 1 | cut -c 1-220) || true
+  if ends_full "$LOG/fetch-$2.log"; then die_full "$CACHE"; fi
+  why=$(grep -aE '\[ERROR\]|npm (error|ERR!) (network|syscall|request|code)|error:' "$LOG/fetch-$2.log" | head -n 1 | sed 's/\x1b\[[0-9;]*m//g' | cut -c 1-200) || true
   die "$1 could not be fetched: ${why:-no message}; see $LOG/fetch-$2.log, check the network or the proxy settings, and run it again"
 }
 
@@ -70,7 +70,7 @@ fetch_clickhouse() {
   local new=$CACHE/clickhouse.new
   rm -rf "$new"
   mkdir -p "$new"
-  (cd "$new" && npm pack --silent --ignore-scripts "@chdb/lib-linux-x64-gnu@$CLICKHOUSE_VERSION" && tar xzf ./*.tgz --strip-components=1 package/libchdb.so) \
+  (cd "$new" && npm pack --loglevel=error --ignore-scripts "@chdb/lib-linux-x64-gnu@$CLICKHOUSE_VERSION" && tar xzf ./*.tgz --strip-components=1 package/libchdb.so) \
     >"$LOG/fetch-clickhouse.log" 2>&1 </dev/null || fetch_failed "ClickHouse" clickhouse
   rm -f "$new"/*.tgz
   expect_sums "$new" "clickhouse-$CLICKHOUSE_VERSION" || corrupt "ClickHouse $CLICKHOUSE_VERSION"
@@ -102,5 +102,5 @@ fetch_all() {
   if [ "$clickhouse" = 1 ]; then
     in_parallel fetch_clickhouse
   fi
-  all_done || exit 1
+  all_done first || exit 1
 }

@@ -121,16 +121,22 @@ in_parallel() {
     set +m
     trap - INT TERM
     "$1"
-  ) </dev/null &
+  ) </dev/null 2>"$RUN/job-${#JOBS[@]}" &
   JOBS+=($!)
   set +m
 }
 
+# all_done [first]: waits; what failed jobs said comes out once, or only the first of it where one cause fails them all.
 all_done() {
-  local job failed=0
-  for job in "${JOBS[@]}"; do wait "$job" || failed=1; done
+  local index failed=()
+  for index in "${!JOBS[@]}"; do wait "${JOBS[index]}" || failed+=("$RUN/job-$index"); done
   JOBS=()
-  return "$failed"
+  if [ "${#failed[@]}" -gt 0 ]; then
+    if [ "${1:-}" = first ]; then failed=("${failed[0]}"); fi
+    awk '!seen[$0]++' "${failed[@]}" >&2
+  fi
+  rm -f "$RUN"/job-*
+  [ "${#failed[@]}" = 0 ]
 }
 
 end_jobs() {
@@ -156,15 +162,17 @@ same_port() {
   [ "$was" = "$2" ] || die "$1 of this checkout already runs on port $was, not $2: run 'make down' first, or set $3=$was"
 }
 
+# ends_full LOG: whether the end of a log says that the disk is full.
+ends_full() { tail -n 40 "$1" 2>/dev/null | grep -aqiE 'no space left|ENOSPC'; }
+die_full() { die "the disk under $1 is full: free some space and run it again"; }
+
 # wait_ready NAME LABEL PORT SECONDS: asks the server itself; on failure quotes the most telling line of its log.
 wait_ready() {
   local name=$1 label=$2 port=$3 seconds=$4 pid how why
   pid=$(running "$name" || echo 0)
   how=$(python3 "$DEV/probe.py" wait "${name%15}" "$port" "$seconds" "$pid") && return
   why=$(grep -aE 'FATAL|ERROR|Exception|No space left' "$LOG/$name.log" 2>/dev/null | tail -n 1 | cut -c 1-200) || true
-  if grep -aqE 'No space left' <(tail -n 40 "$LOG/$name.log" 2>/dev/null); then
-    die "$label stopped because the disk under $STATE is full: free some space and run it again"
-  fi
+  if ends_full "$LOG/$name.log"; then die_full "$STATE"; fi
   die "$label $how: ${why:-no message}; see $LOG/$name.log"
 }
 

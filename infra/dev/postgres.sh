@@ -16,9 +16,9 @@ choose_pg_user() {
 
 # init_postgres HOME DIR
 init_postgres() {
-  local home=$1 dir=$2
+  local home=$1 dir=$2 log
+  log=$LOG/$(basename "$dir")-init.log
   [ -f "$dir/data/PG_VERSION" ] && return
-  need_space "$STATE" 500
   rm -rf "$dir"
   mkdir -p "$dir"
   printf '%s' "$WEFT_PG_PASSWORD" >"$dir/password"
@@ -26,8 +26,10 @@ init_postgres() {
   if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$dir"; fi
   # Under another name until it is whole: an interrupted initdb is simply done again.
   (cd "$dir" && "${PG_AS[@]}" "$home/bin/initdb" -D "$dir/new" -U postgres --pwfile="$dir/password" --auth=scram-sha-256 \
-    --data-checksums --encoding=UTF8 --locale=C.UTF-8) >"$LOG/$(basename "$dir")-init.log" 2>&1 9>&- ||
-    die "PostgreSQL could not create its data directory: $(grep -aE 'error|could not' "$LOG/$(basename "$dir")-init.log" | head -n 1); see $LOG/$(basename "$dir")-init.log"
+    --data-checksums --encoding=UTF8 --locale=C.UTF-8) >"$log" 2>&1 9>&- || {
+    if ends_full "$log"; then die_full "$STATE"; fi
+    die "PostgreSQL could not create its data directory: $(grep -aE 'error|could not|FATAL' "$log" | head -n 1 | cut -c 1-200); see $log"
+  }
   rm -f "$dir/password"
   mv "$dir/new" "$dir/data"
 }

@@ -6,13 +6,14 @@ packages=()
 want() { # want COMMAND NAME DEBIAN_PACKAGE
   command -v "$1" >/dev/null 2>&1 && return
   missing+=("$2")
-  packages+=("$3")
+  if [ -n "$3" ]; then packages+=("$3"); fi
 }
 
 report_missing() {
   [ "${#missing[@]}" -gt 0 ] || return 0
   local names
   names=$(printf '%s, ' "${missing[@]}")
+  [ "${#packages[@]}" -gt 0 ] || die "missing: ${names%, }; install it"
   die "missing: ${names%, }; install (Debian and Ubuntu: apt-get install ${packages[*]})"
 }
 
@@ -38,7 +39,7 @@ need_tools() {
       if [ "$3" = 1 ]; then want npm "npm" npm; fi
       ;;
     build)
-      want cargo "Rust (cargo)" rustup
+      want cargo "Rust (get it with rustup)" ''
       want cmake "cmake" cmake
       want cc "C compiler" build-essential
       want c++ "C++ compiler" build-essential
