@@ -1,1 +1,8 @@
-//! The ways to reach WeCom: gateway trait, instance-protocol client, the simulator.
+//! The ways to reach WeCom: the gateway trait, the instance-protocol client, its callbacks, and the simulator.
+//! Knows nothing of Weft.
+
+pub mod callbacks;
+pub mod codes;
+pub mod content;
+pub mod gateway;
+pub mod lenient;
