@@ -155,11 +155,15 @@ need_port() {
   die "port $1, needed by $2, is taken by another process$holder: stop it, or set $3 to a free port"
 }
 
-# A running server keeps the port it was started with.
-same_port() {
-  local was
+# serves NAME LABEL PORT VARIABLE: whether it already runs and answers; a server that is just dying counts as gone.
+serves() {
+  local was pid how
+  pid=$(running "$1") || return 1
   was=$(cat "$RUN/$1.port" 2>/dev/null || true)
-  [ "$was" = "$2" ] || die "$1 of this checkout already runs on port $was, not $2: run 'make down' first, or set $3=$was"
+  [ "$was" = "$3" ] || die "$1 of this checkout already runs on port $was, not $3: run 'make down' first, or set $4=$was"
+  how=$(python3 "$DEV/probe.py" wait "${1%15}" "$3" 60 "$pid") && return 0
+  running "$1" >/dev/null || return 1
+  die "$2 (pid $pid) runs but $how: see $LOG/$1.log, then 'make down' and try again"
 }
 
 # ends_full LOG: whether the end of a log says that the disk is full.
@@ -169,7 +173,7 @@ die_full() { die "the disk under $1 is full: free some space and run it again"; 
 # wait_ready NAME LABEL PORT SECONDS: asks the server itself; on failure quotes the most telling line of its log.
 wait_ready() {
   local name=$1 label=$2 port=$3 seconds=$4 pid how why
-  pid=$(running "$name" || echo 0)
+  pid=$(cat "$RUN/$name.pid")
   how=$(python3 "$DEV/probe.py" wait "${name%15}" "$port" "$seconds" "$pid") && return
   why=$(grep -aE 'FATAL|ERROR|Exception|No space left' "$LOG/$name.log" 2>/dev/null | tail -n 1 | cut -c 1-200) || true
   if ends_full "$LOG/$name.log"; then die_full "$STATE"; fi

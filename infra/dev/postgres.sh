@@ -2,16 +2,28 @@
 # PostgreSQL: 18 from the cache, and on request an installed 15. Superuser postgres, password weft.
 
 # Postgres refuses to run as root, so root runs it as nobody. When nobody cannot reach the checkout (a directory on the way is closed
-# to others), it gets the one capability that lets it look through closed directories.
+# to others), it runs in a user namespace instead, where root's own files are its own although it is not root.
 PG_AS=()
-choose_pg_user() {
+PG_OWNER=''
+choose_pg_user() { # choose_pg_user HOME
   [ "$(id -u)" = 0 ] || return 0
   command -v setpriv >/dev/null || die "missing: setpriv, to run PostgreSQL as nobody; install util-linux"
-  PG_AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
-  "${PG_AS[@]}" test -x "$1/bin/postgres" -a -x "$STATE" 2>/dev/null && return
-  PG_AS+=(--inh-caps=+dac_read_search --ambient-caps=+dac_read_search)
-  "${PG_AS[@]}" test -x "$1/bin/postgres" -a -x "$STATE" 2>/dev/null && return
+  PG_AS=(setpriv --reuid=65534 --regid=65534 --clear-groups) PG_OWNER=65534:65534
+  pg_reaches "$1" && return
+  PG_AS=(unshare --user --map-user=65534 --map-group=65534) PG_OWNER=0:0
+  pg_reaches "$1" && return
   die "PostgreSQL runs as nobody when you are root, and nobody cannot reach $STATE: run 'chmod o+x' on the directories above it, or work as a plain user"
+}
+pg_reaches() { "${PG_AS[@]}" sh -c '"$1" --version && test -x "$2"' - "$1/bin/postgres" "$STATE" >/dev/null 2>&1 9>&-; }
+
+# A killed server counts as alive to the next one until its parent has collected it.
+await_corpse() { # await_corpse DATA
+  local pid tries=200
+  pid=$(head -n 1 "$1/postmaster.pid" 2>/dev/null) || return 0
+  while [ -n "$pid" ] && [ -e "/proc/$pid" ] && ! process_id "$pid" >/dev/null && [ "$tries" -gt 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.05
+  done
 }
 
 # init_postgres HOME DIR
@@ -23,7 +35,7 @@ init_postgres() {
   mkdir -p "$dir"
   printf '%s' "$WEFT_PG_PASSWORD" >"$dir/password"
   chmod 600 "$dir/password"
-  if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$dir"; fi
+  if [ -n "$PG_OWNER" ]; then chown -R "$PG_OWNER" "$dir"; fi
   # Under another name until it is whole: an interrupted initdb is simply done again.
   (cd "$dir" && "${PG_AS[@]}" "$home/bin/initdb" -D "$dir/new" -U postgres --pwfile="$dir/password" --auth=scram-sha-256 \
     --data-checksums --encoding=UTF8 --locale=C.UTF-8) >"$log" 2>&1 9>&- || {
@@ -37,19 +49,19 @@ init_postgres() {
 # start_postgres NAME HOME PORT LABEL VARIABLE
 start_postgres() {
   local name=$1 home=$2 port=$3 label=$4 variable=$5 dir=$STATE/$1
-  if running "$name" >/dev/null; then
-    same_port "$name" "$port" "$variable"
-  else
-    need_port "$port" "$label" "$variable"
-    choose_pg_user "$home"
-    init_postgres "$home" "$dir"
-    printf '%s' "$port" >"$RUN/$name.port"
-    cd "$dir" || exit 1
-    start_process "$name" "${PG_AS[@]}" "$home/bin/postgres" -D "$dir/data" -p "$port" \
-      -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-      -c max_connections=400 -c shared_buffers=256MB -c fsync=on -c max_prepared_transactions=0 \
-      -c max_wal_size=2GB -c "log_line_prefix=%m [%p] %d "
-  fi
+  serves "$name" "$label" "$port" "$variable" && return
+  need_port "$port" "$label" "$variable"
+  choose_pg_user "$home"
+  init_postgres "$home" "$dir"
+  # The checkout may have been moved to where the other way of running it is needed.
+  if [ -n "$PG_OWNER" ] && [ "$(stat -c %u:%g "$dir/data")" != "$PG_OWNER" ]; then chown -R "$PG_OWNER" "$dir"; fi
+  await_corpse "$dir/data"
+  printf '%s' "$port" >"$RUN/$name.port"
+  cd "$dir" || exit 1
+  start_process "$name" "${PG_AS[@]}" "$home/bin/postgres" -D "$dir/data" -p "$port" \
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+    -c max_connections=400 -c shared_buffers=256MB -c fsync=on -c max_prepared_transactions=0 \
+    -c max_wal_size=2GB -c "log_line_prefix=%m [%p] %d "
   wait_ready "$name" "$label" "$port" 60
 }
 
