@@ -1,1 +1,13 @@
-//! Whole-system tests: real processes, real Postgres, Kafka and ClickHouse.
+//! Whole-system tests: real processes, real Postgres, Kafka and ClickHouse. A `World` is one Weft with its simulator,
+//! on databases and topics of its own.
+
+mod api;
+mod checks;
+mod process;
+mod wait;
+mod world;
+
+pub use api::{Api, Answer};
+pub use checks::{ledger_differences, view_differences};
+pub use wait::until;
+pub use world::{Options, World};

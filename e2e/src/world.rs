@@ -1,0 +1,321 @@
+//! One Weft and its simulator, alone on databases, topics and ports of their own, removed when dropped.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use serde_json::{Value, json};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::process::{Process, free_port};
+use crate::wait::until;
+
+/// How a world differs from the usual.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Such as `500ms`: the simulator scans and confirms by itself.
+    pub auto_scan: Option<&'static str>,
+    /// The simulator sends read reports.
+    pub read_after: Option<&'static str>,
+    /// `WEFT__…` variables beside the test profile's.
+    pub environment: Vec<(&'static str, &'static str)>,
+}
+
+/// A running system.
+pub struct World {
+    name: String,
+    folder: TempDir,
+    postgres: String,
+    clickhouse: String,
+    kafka: String,
+    environment: Vec<(String, String)>,
+    port: u16,
+    simulator_port: u16,
+    options: Options,
+    weft: Option<Process>,
+    simulator: Option<Process>,
+    pub api: Api,
+    pub other_tenant: Api,
+    http: reqwest::Client,
+}
+
+fn environment_or(key: &str, default: &str) -> String {
+    std::env::var(key).unwrap_or_else(|_| default.to_owned())
+}
+
+/// `url` with another role and database.
+fn database_url(url: &str, role: Option<&str>, database: &str) -> String {
+    let (scheme, rest) = url.split_once("://").expect("a postgres URL");
+    let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, host) = authority.split_once('@').expect("a URL with a login");
+    match role {
+        Some(role) => format!("{scheme}://{role}:weft@{host}/{database}"),
+        None => format!("{scheme}://{login}@{host}/{database}"),
+    }
+}
+
+impl World {
+    /// Starts everything and waits until it can serve.
+    pub async fn start(options: Options) -> Self {
+        let name = format!("e2e_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+        let postgres = environment_or("WEFT_TEST_PG_URL", "postgres://postgres:weft@127.0.0.1:15432/postgres");
+        let kafka = environment_or("WEFT_TEST_KAFKA", "127.0.0.1:19092");
+        let clickhouse = environment_or("WEFT_TEST_CLICKHOUSE", "http://127.0.0.1:18123");
+        let (port, admin_port, simulator_port) = (free_port(), free_port(), free_port());
+        let (log, keys, views) = (format!("{name}_log"), format!("{name}_keys"), format!("{name}_views"));
+        let mut environment = Vec::new();
+        let mut set = |key: &str, value: String| environment.push((key.to_owned(), value));
+        set("WEFT__LOG__URL", database_url(&postgres, Some("weft_log"), &log));
+        set("WEFT__LOG__ADMIN_URL", database_url(&postgres, None, &log));
+        set("WEFT__KEYS__URL", database_url(&postgres, Some("weft_keys"), &keys));
+        set("WEFT__KEYS__ADMIN_URL", database_url(&postgres, None, &keys));
+        set("WEFT__VIEWS__URL", database_url(&postgres, Some("weft_query"), &views));
+        set("WEFT__VIEWS__PROJECTOR_URL", database_url(&postgres, Some("weft_projector"), &views));
+        set("WEFT__VIEWS__ADMIN_URL", database_url(&postgres, None, &views));
+        set("WEFT__LOG__MAX_CONNECTIONS", "12".to_owned());
+        set("WEFT__VIEWS__MAX_CONNECTIONS", "8".to_owned());
+        set("WEFT__KEYS__MAX_CONNECTIONS", "4".to_owned());
+        set("WEFT__CLICKHOUSE__URL", clickhouse.clone());
+        set("WEFT__CLICKHOUSE__DATABASE", name.clone());
+        set("WEFT__KAFKA__BROKERS", kafka.clone());
+        set("WEFT__KAFKA__TOPIC_PREFIX", format!("{name}.events."));
+        set("WEFT__KAFKA__PARTITIONS__ACCOUNT", "2".to_owned());
+        set("WEFT__KAFKA__PARTITIONS__MESSAGE", "2".to_owned());
+        set("WEFT__KAFKA__PARTITIONS__CONVERSATION", "2".to_owned());
+        set("WEFT__HTTP__LISTEN", format!("127.0.0.1:{port}"));
+        set("WEFT__HTTP__PUBLIC_URL", format!("http://127.0.0.1:{port}"));
+        set("WEFT__ADMIN__LISTEN", format!("127.0.0.1:{admin_port}"));
+        set("WEFT__WECOM__INSTANCE_URL", format!("http://127.0.0.1:{simulator_port}"));
+        set("WEFT__WECOM__ANSWER_TIMEOUT_SECONDS", "2".to_owned());
+        set("WEFT__WECOM__COOLDOWN_SECONDS", "[1, 2]".to_owned());
+        set("WEFT__WECOM__NOT_READY_SECONDS", "{every=1,for=5}".to_owned());
+        set("WEFT__HEARTBEAT__INTERVAL_SECONDS", "1".to_owned());
+        set("WEFT__LOGIN__POLL_SECONDS", "1".to_owned());
+        set("WEFT__DISPATCH__LEASE_SECONDS", "3".to_owned());
+        set("WEFT__DISPATCH__UNKNOWN_TIMEOUT_SECONDS", "8".to_owned());
+        for (key, value) in &options.environment {
+            set(key, (*value).to_owned());
+        }
+        let base = format!("http://127.0.0.1:{port}");
+        let mut world = Self {
+            name,
+            folder: TempDir::new().expect("a folder for logs"),
+            postgres,
+            clickhouse,
+            kafka,
+            environment,
+            port,
+            simulator_port,
+            options,
+            weft: None,
+            simulator: None,
+            api: Api::new(base.clone(), "dev-token-a"),
+            other_tenant: Api::new(base, "dev-token-b"),
+            http: reqwest::Client::new(),
+        };
+        world.start_simulator().await;
+        world.start_weft().await;
+        world
+    }
+
+    pub async fn start_simulator(&mut self) {
+        let mut arguments = vec![
+            "simulator".to_owned(),
+            "--listen".to_owned(),
+            format!("127.0.0.1:{}", self.simulator_port),
+            "--data-dir".to_owned(),
+            self.folder.path().join("simulator").display().to_string(),
+        ];
+        for (flag, value) in [("--auto-scan", self.options.auto_scan), ("--read-after", self.options.read_after)] {
+            if let Some(value) = value {
+                arguments.extend([flag.to_owned(), value.to_owned()]);
+            }
+        }
+        self.simulator = Some(Process::start(&arguments, &[], &self.folder.path().join("simulator.log")));
+        until("the simulator answers", Duration::from_secs(20), async || {
+            self.http.get(self.simulator_url("/_sim/clients")).send().await.ok()
+        })
+        .await;
+    }
+
+    /// Starts `weft all` and waits until it is ready.
+    pub async fn start_weft(&mut self) {
+        let log = self.folder.path().join("weft.log");
+        self.weft = Some(Process::start(&["all".to_owned()], &self.environment, &log));
+        let url = format!("http://127.0.0.1:{}/readyz", self.port);
+        let started = std::time::Instant::now();
+        loop {
+            let ready = self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
+            if ready {
+                return;
+            }
+            let ended = self.weft.as_mut().is_some_and(Process::has_ended);
+            if ended || started.elapsed() > Duration::from_secs(60) {
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(30).collect();
+                panic!("weft is not ready:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// SIGKILL of the whole of Weft.
+    pub fn kill_weft(&mut self) {
+        if let Some(weft) = self.weft.take() {
+            weft.kill();
+        }
+    }
+
+    fn simulator_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.simulator_port)
+    }
+
+    /// What the simulator answers.
+    pub async fn simulator_get(&self, path: &str) -> Value {
+        let answer = self.http.get(self.simulator_url(path)).send().await.expect("the simulator answers");
+        answer.json().await.expect("JSON")
+    }
+
+    /// Does something on the simulator, such as `/_sim/clients/<guid>/scan`.
+    pub async fn simulator_post(&self, path: &str, body: Value) -> reqwest::StatusCode {
+        let request = self.http.post(self.simulator_url(path)).json(&body);
+        request.send().await.expect("the simulator answers").status()
+    }
+
+    /// Ends all faults.
+    pub async fn clear_faults(&self) {
+        self.http.delete(self.simulator_url("/_sim/faults")).send().await.expect("the simulator answers");
+    }
+
+    /// Every entry of the ledger.
+    pub async fn ledger(&self) -> Vec<Value> {
+        let mut entries = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.simulator_get(&format!("/_sim/ledger?after={after}&limit=1000")).await;
+            let rows = page["entries"].as_array().expect("entries").clone();
+            let Some(last) = rows.last() else { return entries };
+            after = last["seq"].as_u64().expect("a number");
+            entries.extend(rows);
+        }
+    }
+
+    async fn pool(&self, database: &str) -> PgPool {
+        let url = database_url(&self.postgres, None, &format!("{}_{database}", self.name));
+        PgPoolOptions::new().max_connections(2).connect(&url).await.expect("the database answers")
+    }
+
+    /// The log, as its owner.
+    pub async fn log_pool(&self) -> PgPool {
+        self.pool("log").await
+    }
+
+    /// The read models, as their owner.
+    pub async fn views_pool(&self) -> PgPool {
+        self.pool("views").await
+    }
+
+    /// The facts.
+    pub fn clickhouse(&self) -> clickhouse::Client {
+        clickhouse::Client::default().with_url(&self.clickhouse).with_user("default").with_database(&self.name)
+    }
+
+    /// Creates an account; answers its id.
+    pub async fn create_account(&self, name: &str) -> String {
+        let answer = self.api.post("/api/v1/accounts", json!({"account_name": name})).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.body["account_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Waits until the view shows one of `statuses`; answers the account.
+    pub async fn account_in(&self, id: &str, statuses: &[&str]) -> Value {
+        until(&format!("account {id} is {statuses:?}"), Duration::from_secs(30), async || {
+            let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
+            account["status"].as_str().is_some_and(|status| statuses.contains(&status)).then_some(account)
+        })
+        .await
+    }
+
+    /// The instance behind an account, once it has one.
+    pub async fn guid(&self, id: &str) -> String {
+        until(&format!("account {id} has an instance"), Duration::from_secs(30), async || {
+            let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
+            account["guid"].as_str().map(str::to_owned)
+        })
+        .await
+    }
+
+    /// Creates an account and logs it in, scanning and confirming on the simulator.
+    pub async fn online_account(&self, name: &str) -> (String, String) {
+        let id = self.create_account(name).await;
+        let login = self.api.put(&format!("/api/v1/accounts/{id}/login"), json!({})).await;
+        assert!(login.status.is_success(), "{}", login.body);
+        self.account_in(&id, &["waiting_for_qrcode_scan", "waiting_for_confirmation", "online"]).await;
+        let guid = self.guid(&id).await;
+        if self.options.auto_scan.is_none() {
+            assert_eq!(self.simulator_post(&format!("/_sim/clients/{guid}/scan"), json!({})).await, 200);
+            assert_eq!(self.simulator_post(&format!("/_sim/clients/{guid}/confirm"), json!({})).await, 200);
+        }
+        self.account_in(&id, &["online"]).await;
+        (id, guid)
+    }
+
+    /// Waits until the view shows the message in one of `statuses`; answers it.
+    pub async fn message_in(&self, id: &str, statuses: &[&str]) -> Value {
+        until(&format!("message {id} is {statuses:?}"), Duration::from_secs(60), async || {
+            let message = self.api.get(&format!("/api/v1/messages/{id}")).await.body;
+            message["status"].as_str().is_some_and(|status| statuses.contains(&status)).then_some(message)
+        })
+        .await
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = std::fs::read_to_string(self.folder.path().join("weft.log")).unwrap_or_default();
+            let tail: Vec<&str> = text.lines().rev().take(20).collect();
+            eprintln!("the end of weft's log:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        drop(self.weft.take());
+        drop(self.simulator.take());
+        let (name, postgres, clickhouse, kafka) =
+            (self.name.clone(), self.postgres.clone(), self.clickhouse.clone(), self.kafka.clone());
+        // A runtime of its own: the test's may be ending.
+        let cleaner = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(clean(&name, &postgres, &clickhouse, &kafka));
+        });
+        let _ = cleaner.join();
+    }
+}
+
+/// Removes databases and topics; what cannot be removed stays, and says so.
+async fn clean(name: &str, postgres: &str, clickhouse: &str, kafka: &str) {
+    if let Ok(mut connection) = PgConnection::connect(postgres).await {
+        for database in ["log", "keys", "views"] {
+            let drop = format!("drop database if exists {name}_{database} with (force)");
+            if let Err(error) = sqlx::query(&drop).execute(&mut connection).await {
+                eprintln!("{drop}: {error}");
+            }
+        }
+    }
+    let http = reqwest::Client::new();
+    for database in [name.to_owned(), format!("{name}_g1")] {
+        let _ = http.post(clickhouse).body(format!("drop database if exists {database}")).send().await;
+    }
+    let admin: Result<AdminClient<DefaultClientContext>, _> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", kafka).create();
+    if let Ok(admin) = admin {
+        let topics: Vec<String> = ["account", "message", "conversation", "tenant"]
+            .iter()
+            .map(|aggregate| format!("{name}.events.{aggregate}"))
+            .chain([format!("{name}.samples.heartbeat")])
+            .collect();
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let _ = admin.delete_topics(&names, &AdminOptions::new()).await;
+    }
+}
