@@ -7,5 +7,6 @@ pub mod database;
 pub mod health;
 pub mod http;
 pub mod kafka;
+pub mod keys;
 pub mod shutdown;
 pub mod telemetry;
