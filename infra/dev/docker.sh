@@ -32,8 +32,14 @@ up_docker() {
   command -v python3 >/dev/null || die "missing: Python 3.10 or newer; install (Debian and Ubuntu: apt-get install python3)"
   local service port
   printf 'docker\n' >"$RUN/stack"
-  compose --profile pg15 up --detach --wait --wait-timeout 300 "$@" >"$LOG/docker.log" 2>&1 9>&- ||
+  # Remembers for `make reset` that there are volumes.
+  touch "$STATE/docker"
+  compose --profile pg15 up --detach --wait --wait-timeout 300 "$@" >"$LOG/docker.log" 2>&1 9>&- || {
+    port=$(sed -nE 's/.*127\.0\.0\.1:([0-9]+).*(already allocated|already in use).*/\1/p' "$LOG/docker.log" | head -n 1)
+    [ -z "$port" ] || die "port $port is taken by another process: stop it, or set WEFT_PG_PORT, WEFT_KAFKA_PORT or WEFT_CLICKHOUSE_PORT to a free one"
+    if ends_full "$LOG/docker.log"; then die_full "Docker's data directory"; fi
     die "Docker could not start the stack: $(grep -iE 'error|failed|unhealthy' "$LOG/docker.log" | tail -n 1 | cut -c 1-220); see $LOG/docker.log"
+  }
   for service in "$@"; do
     case $service in
       postgres) port=$WEFT_PG_PORT ;;
