@@ -14,9 +14,38 @@ build_weft() {
   (cd "$ROOT" && cargo build --locked --profile "$PROFILE" --package weft-cli) || die "weft does not build: the compiler's messages above say why"
 }
 
-# Where weft finds what runs here; only what differs from its own defaults needs to be told, but telling all of it is simpler to trust.
+# point VARIABLE VALUE: what the caller's own environment says stays.
+point() { [ -n "${!1:-}" ] || export "$1=$2"; }
+
+# Weft's own defaults are the default ports, and weft.toml may say otherwise; so only ports that were moved are told.
 weft_environment() {
-  export WEFT__CLICKHOUSE__URL=http://127.0.0.1:$WEFT_CLICKHOUSE_PORT
+  local postgres=127.0.0.1:$WEFT_PG_PORT
+  if [ "$WEFT_PG_PORT" != 15432 ]; then
+    point WEFT__LOG__URL "postgres://weft_log:weft@$postgres/weft_log"
+    point WEFT__LOG__ADMIN_URL "postgres://postgres:$WEFT_PG_PASSWORD@$postgres/weft_log"
+    point WEFT__KEYS__URL "postgres://weft_keys:weft@$postgres/weft_keys"
+    point WEFT__KEYS__ADMIN_URL "postgres://postgres:$WEFT_PG_PASSWORD@$postgres/weft_keys"
+    point WEFT__VIEWS__URL "postgres://weft_query:weft@$postgres/weft_views"
+    point WEFT__VIEWS__PROJECTOR_URL "postgres://weft_projector:weft@$postgres/weft_views"
+    point WEFT__VIEWS__ADMIN_URL "postgres://postgres:$WEFT_PG_PASSWORD@$postgres/weft_views"
+  fi
+  [ "$WEFT_KAFKA_PORT" = 19092 ] || point WEFT__KAFKA__BROKERS "127.0.0.1:$WEFT_KAFKA_PORT"
+  [ "$WEFT_CLICKHOUSE_PORT" = 18123 ] || point WEFT__CLICKHOUSE__URL "http://127.0.0.1:$WEFT_CLICKHOUSE_PORT"
+  if [ "$WEFT_HTTP_PORT" != 8080 ]; then
+    point WEFT__HTTP__LISTEN "127.0.0.1:$WEFT_HTTP_PORT"
+    point WEFT__HTTP__PUBLIC_URL "$SERVED"
+  fi
+  [ "$WEFT_ADMIN_PORT" = 9100 ] || point WEFT__ADMIN__LISTEN "127.0.0.1:$WEFT_ADMIN_PORT"
+  [ "$WEFT_SIMULATOR_PORT" = 8090 ] || point WEFT__WECOM__INSTANCE_URL "$SIMULATOR"
+}
+
+# Sets DEMO_ARGUMENTS. Where the simulator scans nothing by itself, the demo does.
+demo_arguments() {
+  read -r -a DEMO_ARGUMENTS <<<"${DEMO:-examples/messages.csv}"
+  DEMO_ARGUMENTS+=(--api "$SERVED" --simulator "$SIMULATOR")
+  if [ "$(cat "$RUN/simulator.mode" 2>/dev/null)" = manual ]; then
+    [[ " ${DEMO_ARGUMENTS[*]} " == *" --scan "* ]] || DEMO_ARGUMENTS+=(--scan)
+  fi
 }
 
 # await_http NAME LABEL URL SECONDS
@@ -48,7 +77,7 @@ start_simulator() {
   fi
   need_port "$WEFT_SIMULATOR_PORT" "the simulator" WEFT_SIMULATOR_PORT
   printf '%s' "$mode" >"$RUN/simulator.mode"
-  start_process simulator "$BIN" simulator "$@"
+  start_process simulator "$BIN" simulator --listen "127.0.0.1:$WEFT_SIMULATOR_PORT" --data-dir "$STATE/simulator" "$@"
   await_http simulator "the simulator" "$SIMULATOR/_sim/clients" 30
   say "simulator started on $SIMULATOR (pid $(running simulator))"
 }
@@ -57,6 +86,7 @@ start_weft() {
   local state=runs
   if ! running weft >/dev/null; then
     need_port "$WEFT_HTTP_PORT" "weft" WEFT_HTTP_PORT
+    need_port "$WEFT_ADMIN_PORT" "weft's metrics and health" WEFT_ADMIN_PORT
     start_process weft "$BIN" all
     state=started
   fi
