@@ -1,1 +1,13 @@
 //! Reads the log: load, tail, upcast.
+
+mod head;
+mod load;
+mod stored;
+mod tail;
+pub mod typed;
+mod upcast;
+
+pub use head::{StreamHead, heads};
+pub use load::{LoadError, Loaded, load, load_events, load_many};
+pub use stored::StoredEvent;
+pub use tail::{RawEvent, Tail};

@@ -1,0 +1,140 @@
+//! The log in log order.
+//!
+//! A position is drawn before its transaction commits, so a reader that asks for `position > last` passes rows that
+//! appear later, below what it has seen (about 6 % under 32 writers). Only rows of transactions older than every
+//! running one are settled: nothing can appear before them any more.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{PgPool, Row};
+use weft_domain::LogOrder;
+
+use crate::load::LoadError;
+use crate::stored::{StoredEvent, order};
+use crate::upcast::upcast;
+
+/// An event for those who only pass it on: the payload stays the text that is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawEvent {
+    pub aggregate_type: String,
+    pub aggregate_id: String,
+    pub sequence: i64,
+    pub event_type: String,
+    pub event_version: String,
+    pub payload: String,
+    pub metadata: HashMap<String, String>,
+    pub order: LogOrder,
+    pub recorded_at: DateTime<Utc>,
+    /// Fixed by the stream's first event.
+    pub partition_key: String,
+    pub tenant_id: Option<String>,
+}
+
+/// Reads the log from a place on, page by page; each event once, in log order.
+#[derive(Clone, Debug)]
+pub struct Tail {
+    pool: PgPool,
+    after: LogOrder,
+}
+
+impl Tail {
+    /// Starts behind `after`; `LogOrder::default()` is before every event.
+    pub const fn new(pool: PgPool, after: LogOrder) -> Self {
+        Self { pool, after }
+    }
+
+    /// Where the last page ended.
+    pub const fn after(&self) -> LogOrder {
+        self.after
+    }
+
+    /// The next settled events, at most `limit`; empty when there are none yet.
+    pub async fn next_page(&mut self, limit: i64) -> Result<Vec<StoredEvent>, LoadError> {
+        let raw = self.next_raw_page(limit).await?;
+        raw.into_iter().map(RawEvent::upcast).collect()
+    }
+
+    /// As `next_page`, without looking into the payloads.
+    pub async fn next_raw_page(&mut self, limit: i64) -> Result<Vec<RawEvent>, LoadError> {
+        // A stream's first event carries its partition key and tenant; an event that stock postgres-es appended
+        // without them takes those.
+        let rows = sqlx::query(
+            "select aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
+                    metadata, epoch, transaction_id::text::bigint as transaction_id, position, recorded_at,
+                    coalesce(
+                      metadata ->> 'partition_key',
+                      (select first.metadata ->> 'partition_key' from events first
+                       where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
+                       order by first.sequence limit 1),
+                      aggregate_id) as partition_key,
+                    coalesce(
+                      tenant_id,
+                      (select first.tenant_id from events first
+                       where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
+                       order by first.sequence limit 1)) as tenant_id
+             from events
+             where (epoch, transaction_id, position) > ($1, $2::text::xid8, $3)
+               and (epoch < (select identity.epoch from log_identity identity)
+                    or transaction_id < pg_snapshot_xmin(pg_current_snapshot()))
+             order by epoch, transaction_id, position
+             limit $4",
+        )
+        .bind(self.after.epoch)
+        .bind(self.after.transaction_id.to_string())
+        .bind(self.after.position)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let events = rows.iter().map(raw_event).collect::<Result<Vec<_>, sqlx::Error>>()?;
+        if let Some(last) = events.last() {
+            self.after = last.order;
+        }
+        Ok(events)
+    }
+}
+
+impl RawEvent {
+    fn upcast(self) -> Result<StoredEvent, LoadError> {
+        let id = format!("{}:{}", self.aggregate_id, self.sequence);
+        let mut payload = serde_json::from_str(&self.payload)
+            .map_err(|error| LoadError::Corrupt(format!("{} {id}: {error}", self.aggregate_type)))?;
+        let version = upcast(
+            &self.aggregate_type,
+            &self.event_type,
+            &self.event_version,
+            &mut payload,
+        )
+        .into_owned();
+        Ok(StoredEvent {
+            aggregate_type: self.aggregate_type,
+            aggregate_id: self.aggregate_id,
+            sequence: self.sequence,
+            event_type: self.event_type,
+            event_version: version,
+            payload,
+            metadata: self.metadata,
+            order: self.order,
+            recorded_at: self.recorded_at,
+            tenant_id: self.tenant_id,
+        })
+    }
+}
+
+fn raw_event(row: &PgRow) -> Result<RawEvent, sqlx::Error> {
+    Ok(RawEvent {
+        aggregate_type: row.try_get("aggregate_type")?,
+        aggregate_id: row.try_get("aggregate_id")?,
+        sequence: row.try_get("sequence")?,
+        event_type: row.try_get("event_type")?,
+        event_version: row.try_get("event_version")?,
+        payload: row.try_get("payload")?,
+        metadata: row.try_get::<Json<HashMap<String, String>>, _>("metadata")?.0,
+        order: order(row)?,
+        recorded_at: row.try_get("recorded_at")?,
+        partition_key: row.try_get("partition_key")?,
+        tenant_id: row.try_get("tenant_id")?,
+    })
+}
