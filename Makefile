@@ -27,8 +27,7 @@ lint: ## format, clippy, generated schemas, scripts
 	@infra/dev/lint
 
 bench: ## the benchmarks, release build
-	@infra/dev/up
-	@cargo run --release --locked --package weft-bench
+	@infra/dev/bench
 
 down: ## stop what this checkout started
 	@infra/dev/down

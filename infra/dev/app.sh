@@ -39,6 +39,13 @@ weft_environment() {
   [ "$WEFT_SIMULATOR_PORT" = 8090 ] || point WEFT__WECOM__INSTANCE_URL "$SIMULATOR"
 }
 
+# Where the tests find the servers.
+test_environment() {
+  export WEFT_TEST_PG_URL=postgres://postgres:$WEFT_PG_PASSWORD@127.0.0.1:$WEFT_PG_PORT
+  export WEFT_TEST_KAFKA=127.0.0.1:$WEFT_KAFKA_PORT
+  export WEFT_TEST_CLICKHOUSE=http://127.0.0.1:$WEFT_CLICKHOUSE_PORT
+}
+
 # Sets DEMO_ARGUMENTS. Where the simulator scans nothing by itself, the demo does.
 demo_arguments() {
   read -r -a DEMO_ARGUMENTS <<<"${DEMO:-examples/messages.csv}"
