@@ -78,6 +78,7 @@ create table workers.messages (
 create index messages_in_order on workers.messages
   (account_id, priority desc, due_at, accepted_epoch, accepted_transaction, accepted_position) where state = 'pending';
 create index messages_open on workers.messages (account_id, conversation_id) where state <> 'pending';
+create index messages_waiting on workers.messages (account_id) where not_before is not null;
 
 -- What WeCom called the messages that it took, to know them again in callbacks.
 create table workers.receipts (
