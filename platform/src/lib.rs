@@ -1,6 +1,7 @@
 //! What every room needs and none owns: config, clock, telemetry, shutdown, health, HTTP kit, Kafka and database
 //! plumbing, keys. Knows nothing of accounts or messages.
 
+pub mod callback_token;
 pub mod clock;
 pub mod config;
 pub mod database;

@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::codes::title;
+
 /// One thing wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -87,6 +89,15 @@ impl Problem {
         .with_retry_after(1)
     }
 
+    /// 500 `internal`: a defect, whose cause was logged.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "an error of ours; it was logged under the request's id",
+        )
+    }
+
     /// The answer, naming the request it belongs to.
     pub fn respond(&self, request_id: Option<&str>) -> Response {
         let body = Body {
@@ -120,42 +131,5 @@ impl IntoResponse for Problem {
         let mut response = self.respond(None);
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-/// What a code says in general; the page `/problems/<code>` shows it.
-pub fn title(code: &str) -> &'static str {
-    match code {
-        "request.malformed" => "The request cannot be parsed",
-        "request.invalid" => "The request is well-formed but wrong",
-        "request.too_large" => "The request or the event is too large",
-        "request.media_type" => "The media type is not supported",
-        "request.timeout" => "The request took too long",
-        "auth.required" => "A bearer token is required",
-        "auth.invalid" => "The bearer token is not valid",
-        "permission.denied" => "The permission is missing",
-        "tenant.mismatch" => "The tenant is not the token's",
-        "route.not_found" => "There is no such route",
-        "route.method" => "The route does not take this method",
-        "account.not_found" => "There is no such account",
-        "account.name_taken" => "Another account of the tenant has this name",
-        "account.wrong_status" => "The account's status does not allow this",
-        "account.no_qrcode" => "No login code is valid now",
-        "account.login_attempt_over" => "The login attempt is over",
-        "message.not_found" => "There is no such message",
-        "message.wrong_status" => "The message's status does not allow this",
-        "callback.not_found" => "There is no such callback address",
-        "quota.exceeded" => "A limit is used up",
-        "version.mismatch" => "The resource has changed",
-        "idempotency.key_malformed" => "The idempotency key is malformed",
-        "idempotency.key_reused" => "The idempotency key was used for another body",
-        "idempotency.in_progress" => "The first request with this key is still running",
-        "consistency.token_malformed" => "The consistency token is malformed",
-        "view.behind" => "The view has not caught up",
-        "log.unavailable" => "The event log cannot be reached",
-        "log.contended" => "The resource is changing too fast",
-        "view.unavailable" => "The view cannot be read",
-        "internal" => "An error of ours",
-        _ => "Problem",
     }
 }
