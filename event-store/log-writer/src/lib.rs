@@ -1,1 +1,19 @@
-//! Writes the log: append, claims, idempotency, sealing, the Executor, the relay.
+//! Writes the log: append, claims, idempotency, sealing, the Executor, the relay. Nothing else does.
+
+pub mod append;
+mod claims;
+mod error;
+mod executor;
+mod idempotency;
+pub mod migrate;
+mod options;
+mod pool;
+
+pub mod seal;
+mod store;
+
+pub use error::{ConnectError, ExecuteError};
+pub use executor::Executor;
+pub use idempotency::Idempotency;
+pub use options::{Answered, CallOptions, Committed, IfMatch, StoredAnswer};
+pub use store::LogContext;

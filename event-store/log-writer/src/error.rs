@@ -1,0 +1,126 @@
+//! What an append or a call can end with.
+
+use cqrs_es::AggregateError;
+use weft_domain::Claim;
+use weft_log_reader::LoadError;
+
+/// Why a command was not carried out. Nothing of it was written, but for `Unavailable` with an unknown outcome: there
+/// an idempotency key tells.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<E> {
+    /// The aggregate refused.
+    #[error("{0}")]
+    Domain(E),
+    #[error("the stream is at version {current}")]
+    VersionMismatch { current: i64 },
+    #[error("another {} holds this name", .0.kind.as_str())]
+    ClaimTaken(Claim),
+    #[error("an event is larger than log.max_event_bytes")]
+    EventTooLarge,
+    #[error("the idempotency key was used for another body")]
+    KeyReused,
+    #[error("the first request with this idempotency key is still running")]
+    KeyInProgress,
+    #[error("the stream changes too fast")]
+    Contended,
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// The stream cannot be read, or the event cannot be stored: an error of ours.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+impl<E> From<LoadError> for ExecuteError<E> {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Database(error) => Self::Unavailable(error.to_string()),
+            LoadError::Decode(error) => Self::Corrupt(error.to_string()),
+            LoadError::Corrupt(text) => Self::Corrupt(text),
+        }
+    }
+}
+
+impl<E> From<AppendError> for ExecuteError<E> {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Conflict => Self::Contended,
+            AppendError::KeyInProgress => Self::KeyInProgress,
+            AppendError::InDoubt(text) | AppendError::Unavailable(text) => Self::Unavailable(text),
+            AppendError::Refused(text) => Self::Corrupt(text),
+        }
+    }
+}
+
+/// For callers of the cqrs framework, which has no words of its own for most of it.
+impl<E: std::error::Error + Send + Sync + 'static> From<ExecuteError<E>> for AggregateError<E> {
+    fn from(error: ExecuteError<E>) -> Self {
+        match error {
+            ExecuteError::Domain(error) => Self::UserError(error),
+            ExecuteError::VersionMismatch { .. } | ExecuteError::Contended => Self::AggregateConflict,
+            ExecuteError::Unavailable(_) => Self::DatabaseConnectionError(Box::new(error)),
+            ExecuteError::Corrupt(_) => Self::DeserializationError(Box::new(error)),
+            ExecuteError::ClaimTaken(_)
+            | ExecuteError::EventTooLarge
+            | ExecuteError::KeyReused
+            | ExecuteError::KeyInProgress => Self::UnexpectedError(Box::new(error)),
+        }
+    }
+}
+
+/// Why a whole batch was not appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// A sequence was taken: somebody else appended to one of the streams.
+    #[error("a stream was appended to meanwhile")]
+    Conflict,
+    #[error("another append with the same idempotency key has not ended")]
+    KeyInProgress,
+    /// The connection broke after the statement was sent: it may have been committed.
+    #[error("the answer to an append was lost: {0}")]
+    InDoubt(String),
+    /// Certainly not committed.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Postgres cannot store this, ever.
+    #[error("the log refused an event: {0}")]
+    Refused(String),
+}
+
+impl AppendError {
+    /// Of the append itself; a connection that could not be had in the first place is `Unavailable`.
+    pub(crate) fn of_statement(error: &sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return Self::InDoubt(error.to_string());
+        };
+        let postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+        let code = database.code().unwrap_or_default();
+        match (&*code, code.get(..2).unwrap_or_default()) {
+            ("23505", _) if database.constraint() == Some("events_pkey") => Self::Conflict,
+            // Deadlock and serialisation failure; appends write in key order, but others may not.
+            ("40P01" | "40001", _) => Self::Conflict,
+            ("55P03", _) => {
+                let place = postgres.and_then(|error| error.r#where()).unwrap_or_default();
+                if place.contains("idempotency_keys") {
+                    Self::KeyInProgress
+                } else {
+                    Self::Conflict
+                }
+            }
+            // The server was told to stop while it ran the statement.
+            ("57P01" | "57P02", _) => Self::InDoubt(database.to_string()),
+            (_, "22" | "23") => Self::Refused(database.to_string()),
+            _ => Self::Unavailable(database.to_string()),
+        }
+    }
+}
+
+/// Why the log cannot be written to by this process.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("log.url: {0}")]
+    Url(sqlx::Error),
+    #[error("the log is not as it must be: {0}")]
+    Unfit(String),
+    #[error(transparent)]
+    Keys(#[from] weft_platform::keys::KeysError),
+}

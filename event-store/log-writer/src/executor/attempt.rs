@@ -1,0 +1,208 @@
+//! Attempts, until one commits: each a new load and a new top-level transaction, because what was decided on an older
+//! state may be wrong, and a transaction that waits would hold back every reader of the log's tail.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weft_domain::LogAggregate;
+use weft_log_reader::{LoadError, Loaded, load_many};
+
+use super::Executor;
+use super::plan::{Plan, decide};
+use crate::ExecuteError;
+use crate::append::{AppendError, Outcome, append, find};
+use crate::idempotency::{Lookup, Record, look_up};
+use crate::options::{CallOptions, Committed, StoredAnswer};
+
+/// Times a command is decided before it gives up on a stream that changes too fast.
+const MAX_ATTEMPTS: u32 = 16;
+/// Longest wait between two attempts; the actual one is random.
+const MAX_WAIT_MS: u64 = 100;
+/// How long the fate of a lost answer is looked for.
+const SETTLE_FOR: Duration = Duration::from_secs(5);
+
+pub(crate) mod metric {
+    pub(crate) const APPEND_SECONDS: &str = "weft_log_append_seconds";
+    pub(crate) const CONFLICTS: &str = "weft_log_conflicts_total";
+    pub(crate) const IN_DOUBT: &str = "weft_log_in_doubt_total";
+}
+
+/// How a call ended well.
+pub(super) enum Done<A: cqrs_es::Aggregate> {
+    Fresh {
+        committed: Vec<Committed<A>>,
+        answer: StoredAnswer,
+    },
+    Replayed(Record),
+}
+
+impl Executor {
+    pub(super) async fn run<A>(
+        &self,
+        commands: &[(String, A::Command)],
+        options: &CallOptions,
+        answer: &(dyn Fn(&[Committed<A>]) -> StoredAnswer + Send + Sync),
+    ) -> Result<Done<A>, ExecuteError<A::Error>>
+    where
+        A: LogAggregate,
+        A::Command: Clone + Send + Sync,
+        A::Error: Send,
+    {
+        if let Some(key) = &options.idempotency {
+            match look_up(self.pool(), key, self.inner.clock.now())
+                .await
+                .map_err(LoadError::from)?
+            {
+                Lookup::Free => {}
+                Lookup::Replay(record) => return Ok(Done::Replayed(record)),
+                Lookup::Reused => return Err(ExecuteError::KeyReused),
+            }
+        }
+        let mut in_doubt = InDoubt::default();
+        for attempt in 0..MAX_ATTEMPTS {
+            if attempt > 0 {
+                pause(attempt).await;
+            }
+            match self.attempt(commands, options, answer, &mut in_doubt).await {
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => {}
+                // While an outcome is unknown, only the log can tell; it may be back in a moment.
+                Err(ExecuteError::Unavailable(_)) if in_doubt.may_wait() => {}
+                Err(error) => return Err(in_doubt.explain(error)),
+            }
+        }
+        Err(in_doubt.explain(ExecuteError::Contended))
+    }
+
+    /// `None`: somebody else was faster, or the answer was lost; try again.
+    async fn attempt<A>(
+        &self,
+        commands: &[(String, A::Command)],
+        options: &CallOptions,
+        answer: &(dyn Fn(&[Committed<A>]) -> StoredAnswer + Send + Sync),
+        in_doubt: &mut InDoubt<A>,
+    ) -> Result<Option<Done<A>>, ExecuteError<A::Error>>
+    where
+        A: LogAggregate,
+        A::Command: Clone + Send + Sync,
+        A::Error: Send,
+    {
+        let streams = self.streams(commands).await?;
+        // After the load: what it saw of a lost append, this finds. What comes later fails on the sequence it takes.
+        if let Some(plan) = in_doubt.settle(self).await.map_err(LoadError::from)? {
+            return Ok(Some(plan.done()));
+        }
+        let mut plan = decide(commands, streams, options, self.inner.max_event_bytes, answer)?;
+        if plan.command.is_empty() {
+            return Ok(Some(plan.done()));
+        }
+        let started = Instant::now();
+        let outcome = append(self.pool(), self.inner.clock.now(), std::slice::from_ref(&plan.command)).await;
+        metrics::histogram!(metric::APPEND_SECONDS).record(started.elapsed().as_secs_f64());
+        match outcome.map(|mut outcomes| outcomes.pop()) {
+            Ok(Some(Outcome::Committed(orders))) => {
+                plan.place(&orders);
+                if !orders.is_empty() {
+                    self.inner.appended.notify_one();
+                }
+                Ok(Some(plan.done()))
+            }
+            Ok(Some(Outcome::Replay(record))) => Ok(Some(Done::Replayed(record))),
+            Ok(Some(Outcome::KeyReused)) => Err(ExecuteError::KeyReused),
+            Ok(Some(Outcome::ClaimTaken(claim))) => Err(ExecuteError::ClaimTaken(claim)),
+            Ok(None) => Err(ExecuteError::Corrupt("an append answered nothing".to_owned())),
+            Err(AppendError::Conflict) => {
+                metrics::counter!(metric::CONFLICTS).increment(1);
+                Ok(None)
+            }
+            Err(AppendError::InDoubt(reason)) => {
+                metrics::counter!(metric::IN_DOUBT).increment(1);
+                tracing::warn!(%reason, "the answer to an append was lost; looking into the log");
+                in_doubt.add(plan);
+                Ok(None)
+            }
+            Err(error @ (AppendError::KeyInProgress | AppendError::Unavailable(_) | AppendError::Refused(_))) => {
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn streams<A: LogAggregate>(
+        &self,
+        commands: &[(String, A::Command)],
+    ) -> Result<HashMap<String, Loaded<A>>, LoadError> {
+        if let [(id, _)] = commands {
+            return Ok(HashMap::from([(
+                id.clone(),
+                weft_log_reader::load(self.pool(), id).await?,
+            )]));
+        }
+        let ids: HashSet<&String> = commands.iter().map(|(id, _)| id).collect();
+        let ids: Vec<String> = ids.into_iter().cloned().collect();
+        let loaded = load_many(self.pool(), &ids).await?;
+        Ok(ids.into_iter().zip(loaded).collect())
+    }
+}
+
+impl<A: cqrs_es::Aggregate> Plan<A> {
+    fn done(self) -> Done<A> {
+        Done::Fresh {
+            committed: self.committed,
+            answer: self.answer,
+        }
+    }
+}
+
+/// Appends whose answers were lost.
+struct InDoubt<A: cqrs_es::Aggregate> {
+    plans: Vec<Plan<A>>,
+    since: Option<Instant>,
+}
+
+impl<A: cqrs_es::Aggregate> Default for InDoubt<A> {
+    fn default() -> Self {
+        Self {
+            plans: Vec::new(),
+            since: None,
+        }
+    }
+}
+
+impl<A: LogAggregate> InDoubt<A> {
+    fn add(&mut self, plan: Plan<A>) {
+        self.since.get_or_insert_with(Instant::now);
+        self.plans.push(plan);
+    }
+
+    fn may_wait(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() < SETTLE_FOR)
+    }
+
+    /// The lost append that the log has, if it has one.
+    async fn settle(&mut self, executor: &Executor) -> Result<Option<Plan<A>>, sqlx::Error> {
+        for index in 0..self.plans.len() {
+            if let Some(orders) = find(executor.pool(), &self.plans[index].command).await? {
+                let mut plan = self.plans.swap_remove(index);
+                plan.place(&orders);
+                executor.inner.appended.notify_one();
+                return Ok(Some(plan));
+            }
+        }
+        Ok(None)
+    }
+
+    fn explain<E>(&self, error: ExecuteError<E>) -> ExecuteError<E> {
+        match error {
+            ExecuteError::Unavailable(reason) if !self.plans.is_empty() => {
+                ExecuteError::Unavailable(format!("it is not known whether the command was carried out: {reason}"))
+            }
+            error => error,
+        }
+    }
+}
+
+async fn pause(attempt: u32) {
+    let most = (1_u64 << attempt.min(7)).min(MAX_WAIT_MS);
+    tokio::time::sleep(Duration::from_millis(rand::random_range(0..=most))).await;
+}

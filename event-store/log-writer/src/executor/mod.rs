@@ -1,0 +1,269 @@
+//! Load, decide, append: how every command is carried out.
+
+mod attempt;
+mod plan;
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tokio::sync::{Notify, OnceCell};
+use uuid::Uuid;
+use weft_domain::LogAggregate;
+use weft_log_reader::{LoadError, Loaded, StreamHead, heads, load};
+use weft_platform::clock::Clock;
+use weft_platform::config::{Config, KafkaSection};
+use weft_platform::http::{ConsistencyToken, StreamMark};
+use weft_platform::kafka::partition_for;
+use weft_platform::keys::KeyStore;
+
+use crate::error::ConnectError;
+use crate::options::{Answered, CallOptions, Committed, StoredAnswer};
+use crate::pool::{check, log_pool};
+use crate::seal::Sealer;
+use crate::{ExecuteError, idempotency};
+use attempt::Done;
+
+/// Carries commands out. Cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PgPool,
+    sealer: Sealer,
+    clock: Clock,
+    kafka: KafkaSection,
+    max_event_bytes: usize,
+    appended: Arc<Notify>,
+    log_id: OnceCell<Uuid>,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// Refuses a log that is not fit to be written to. One that cannot be reached is taken: it is connected to when it
+    /// is back.
+    pub async fn connect(config: &Config, clock: Clock) -> Result<Self, ConnectError> {
+        let pool = log_pool(&config.log, "weft log-writer", config.log.max_connections).map_err(ConnectError::Url)?;
+        let executor = Self {
+            inner: Arc::new(Inner {
+                pool,
+                sealer: Sealer::new(KeyStore::new(&config.keys)?),
+                clock,
+                kafka: config.kafka.clone(),
+                max_event_bytes: config.log.max_event_bytes,
+                appended: Arc::new(Notify::new()),
+                log_id: OnceCell::new(),
+            }),
+        };
+        if check(&config.log).await.map_err(ConnectError::Unfit)? {
+            executor
+                .log_id()
+                .await
+                .map_err(|error| ConnectError::Unfit(format!("{error}; run weft migrate")))?;
+        }
+        Ok(executor)
+    }
+
+    /// Connections to the log's database.
+    pub fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    pub fn sealer(&self) -> &Sealer {
+        &self.inner.sealer
+    }
+
+    pub fn keys(&self) -> &KeyStore {
+        self.inner.sealer.keys()
+    }
+
+    /// Told after every append of this process: wakes the relay.
+    pub fn appended(&self) -> Arc<Notify> {
+        Arc::clone(&self.inner.appended)
+    }
+
+    /// One stream's state.
+    pub async fn load<A: LogAggregate>(&self, id: &str) -> Result<Loaded<A>, ExecuteError<A::Error>> {
+        Ok(load(self.pool(), id).await?)
+    }
+
+    /// Carries one command out. On a conflict it is decided again on the new state, unless `if_match` forbids it.
+    pub async fn execute<A>(
+        &self,
+        id: &str,
+        command: A::Command,
+        options: &CallOptions,
+    ) -> Result<Committed<A>, ExecuteError<A::Error>>
+    where
+        A: LogAggregate,
+        A::Command: Clone + Send + Sync,
+        A::Error: Send,
+    {
+        let mut all = self.execute_all(vec![(id.to_owned(), command)], options).await?;
+        all.pop()
+            .ok_or_else(|| ExecuteError::Corrupt("a command gave no result".to_owned()))
+    }
+
+    /// Carries several commands out in one transaction, all or nothing; later ones see what earlier ones did.
+    ///
+    /// With an idempotency key that was used before, nothing is carried out and the streams are as they are now.
+    pub async fn execute_all<A>(
+        &self,
+        commands: Vec<(String, A::Command)>,
+        options: &CallOptions,
+    ) -> Result<Vec<Committed<A>>, ExecuteError<A::Error>>
+    where
+        A: LogAggregate,
+        A::Command: Clone + Send + Sync,
+        A::Error: Send,
+    {
+        let no_answer = |_: &[Committed<A>]| StoredAnswer {
+            status: 204,
+            body: serde_json::Value::Null,
+            etag: None,
+        };
+        match self.run(&commands, options, &no_answer).await? {
+            Done::Fresh { committed, .. } => Ok(committed),
+            Done::Replayed(_) => {
+                let ids: Vec<String> = commands.into_iter().map(|(id, _)| id).collect();
+                let loaded = weft_log_reader::load_many::<A>(self.pool(), &ids).await?;
+                Ok(ids
+                    .into_iter()
+                    .zip(loaded)
+                    .map(|(id, loaded)| unchanged(id, loaded))
+                    .collect())
+            }
+        }
+    }
+
+    /// As `execute_all`, for a caller that wants an answer: `answer` is computed from what is about to be committed
+    /// (possibly more than once, after conflicts) and stored in the same transaction under the idempotency key. An
+    /// earlier call's answer with the same key wins before anything is decided. A refusal is not stored.
+    pub async fn answer<A>(
+        &self,
+        commands: Vec<(String, A::Command)>,
+        options: &CallOptions,
+        answer: impl Fn(&[Committed<A>]) -> StoredAnswer + Send + Sync,
+    ) -> Result<Answered, ExecuteError<A::Error>>
+    where
+        A: LogAggregate,
+        A::Command: Clone + Send + Sync,
+        A::Error: Send,
+    {
+        // Before the append: nothing may fail after it.
+        let log_id = self.log_id().await?;
+        match self.run(&commands, options, &answer).await? {
+            Done::Fresh { committed, answer } => {
+                let heads = committed.iter().filter_map(head).collect::<Vec<_>>();
+                Ok(Answered {
+                    answer,
+                    token: self.token_of(log_id, &heads),
+                    replayed: false,
+                })
+            }
+            Done::Replayed(record) => {
+                let heads = heads(self.pool(), &record.streams).await?;
+                Ok(Answered {
+                    answer: record.answer,
+                    token: self.token_of(log_id, &heads),
+                    replayed: true,
+                })
+            }
+        }
+    }
+
+    /// A consistency token for what these commands left behind.
+    pub async fn token<A: LogAggregate>(
+        &self,
+        committed: &[Committed<A>],
+    ) -> Result<ConsistencyToken, ExecuteError<A::Error>> {
+        let heads = committed.iter().filter_map(head).collect::<Vec<_>>();
+        Ok(self.token_of(self.log_id().await?, &heads))
+    }
+
+    /// Deletes expired idempotency keys; the relay does it every minute.
+    pub async fn purge_idempotency_keys(&self) -> Result<u64, LoadError> {
+        Ok(idempotency::purge(self.pool(), self.inner.clock.now()).await?)
+    }
+
+    pub(crate) fn max_event_bytes(&self) -> usize {
+        self.inner.max_event_bytes
+    }
+
+    pub(crate) fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.inner.clock.now()
+    }
+
+    /// Which log this is.
+    pub async fn log_id(&self) -> Result<Uuid, LoadError> {
+        let read = || async {
+            sqlx::query_scalar("select log_id from log_identity")
+                .fetch_one(self.pool())
+                .await
+        };
+        Ok(*self.inner.log_id.get_or_try_init(read).await?)
+    }
+
+    /// A mark per partition: the newest of its streams.
+    fn token_of(&self, log_id: Uuid, heads: &[StreamHead]) -> ConsistencyToken {
+        let epoch = heads.iter().map(|head| head.order.epoch).max().unwrap_or(1);
+        let mut marks: Vec<StreamMark> = Vec::new();
+        for head in heads {
+            let topic = self.inner.kafka.topic(&head.aggregate_type);
+            let partition = partition_for(
+                &head.partition_key,
+                self.inner.kafka.partition_count(&head.aggregate_type),
+            );
+            // What an older epoch wrote is below everything of this one.
+            let current = head.order.epoch == epoch;
+            let order = if current {
+                (head.order.transaction_id, head.order.position)
+            } else {
+                (0, 0)
+            };
+            let mark = StreamMark {
+                topic,
+                partition,
+                order,
+                aggregate_id: head.aggregate_id.clone(),
+                version: head.version,
+            };
+            match marks
+                .iter_mut()
+                .find(|other| other.topic == mark.topic && other.partition == mark.partition)
+            {
+                Some(other) if other.order < mark.order => *other = mark,
+                Some(_) => {}
+                None => marks.push(mark),
+            }
+        }
+        ConsistencyToken { log_id, epoch, marks }
+    }
+}
+
+fn head<A: LogAggregate>(committed: &Committed<A>) -> Option<StreamHead> {
+    Some(StreamHead {
+        aggregate_type: A::TYPE.to_owned(),
+        aggregate_id: committed.id.clone(),
+        version: committed.version,
+        order: committed.order?,
+        partition_key: committed.partition_key.clone(),
+    })
+}
+
+fn unchanged<A: LogAggregate>(id: String, loaded: Loaded<A>) -> Committed<A> {
+    Committed {
+        state: loaded.state,
+        version: loaded.version,
+        events: Vec::new(),
+        order: loaded.head,
+        partition_key: loaded.partition_key.unwrap_or_else(|| id.clone()),
+        id,
+    }
+}
