@@ -5,4 +5,6 @@ pub mod callbacks;
 pub mod codes;
 pub mod content;
 pub mod gateway;
+pub mod instance;
 pub mod lenient;
+pub mod simulator;
