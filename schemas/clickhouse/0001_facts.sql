@@ -80,6 +80,7 @@ create table if not exists account_transitions (
     event_type LowCardinality(String),
     old_status LowCardinality(Nullable(String)),
     new_status LowCardinality(String),
+    -- Stable words only, never what a person typed.
     reason LowCardinality(Nullable(String)),
     at DateTime64(3, 'UTC'),
     recorded_at DateTime64(3, 'UTC')

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::Message;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout_at};
 
@@ -90,8 +91,51 @@ impl EventConsumer {
     }
 
     /// The next events: waits for the first, then takes what has arrived, at most `max` and no longer than `linger`.
-    /// Broker outages are waited out inside.
+    /// Broker outages are waited out inside. A record that is none of ours loses what was read before it: the caller
+    /// starts again from its own offsets.
     pub async fn next_batch(&self, max: usize, linger: Duration) -> Result<Vec<EventRecord>, ConsumeError> {
+        let records = self.next_records(max, linger).await?;
+        Ok(records.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// As `next_batch`, with each record that is none of ours in its place.
+    pub async fn next_records(
+        &self,
+        max: usize,
+        linger: Duration,
+    ) -> Result<Vec<Result<EventRecord, InvalidRecord>>, KafkaError> {
+        self.next_of(max, linger, |message| EventRecord::read(message)).await
+    }
+
+    /// As `next_batch`, of a topic that carries no events: place and value.
+    pub async fn next_raw_batch(
+        &self,
+        max: usize,
+        linger: Duration,
+    ) -> Result<Vec<(TopicPartition, i64, Vec<u8>)>, KafkaError> {
+        self.next_of(max, linger, |message| {
+            let from = TopicPartition {
+                topic: message.topic().to_owned(),
+                partition: message.partition(),
+            };
+            (from, message.offset(), message.payload().unwrap_or_default().to_vec())
+        })
+        .await
+    }
+
+    /// Stops reading one partition; the others go on.
+    pub fn pause(&self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&partition.topic, partition.partition);
+        self.consumer.pause(&list)
+    }
+
+    async fn next_of<T>(
+        &self,
+        max: usize,
+        linger: Duration,
+        read: impl Fn(&BorrowedMessage<'_>) -> T,
+    ) -> Result<Vec<T>, KafkaError> {
         let mut batch = Vec::new();
         let mut deadline: Option<Instant> = None;
         while batch.len() < max {
@@ -103,14 +147,13 @@ impl EventConsumer {
                 },
             };
             match message {
-                Ok(message) => batch.push(EventRecord::read(&message)?),
+                Ok(message) => {
+                    batch.push(read(&message));
+                    deadline.get_or_insert_with(|| Instant::now() + linger);
+                }
                 // The broker is away or busy; librdkafka reconnects by itself.
                 Err(error) if is_transient(&error) => tracing::debug!(%error, "waiting for Kafka"),
-                Err(error) => return Err(error.into()),
-            }
-            deadline.get_or_insert_with(|| Instant::now() + linger);
-            if batch.is_empty() {
-                deadline = None;
+                Err(error) => return Err(error),
             }
         }
         Ok(batch)

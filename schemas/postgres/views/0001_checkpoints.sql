@@ -26,13 +26,13 @@ create policy everyone on checkpoints for select to weft_query using (true);
 grant select on checkpoints to weft_query;
 
 -- Hours whose statistics in ClickHouse must be computed again; stored with the checkpoint of the facts they come from.
+create sequence dirty_marks;
 create table dirty_hours (
     tenant_id uuid not null,
     account_id uuid not null,
     hour timestamptz not null,
-    -- Raised when an hour that is already listed becomes dirty again, so that a recomputation under way does not take
-    -- the newer mark away.
-    mark bigint not null default 1,
+    -- Drawn anew when an hour becomes dirty again, so that a recomputation under way does not take the newer mark away.
+    mark bigint not null default nextval('dirty_marks'),
     primary key (tenant_id, account_id, hour)
 );
 
