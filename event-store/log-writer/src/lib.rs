@@ -8,9 +8,11 @@ mod idempotency;
 pub mod migrate;
 mod options;
 mod pool;
-
+pub mod relay;
 pub mod seal;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{ConnectError, ExecuteError};
 pub use executor::Executor;

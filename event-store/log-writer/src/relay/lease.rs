@@ -1,0 +1,147 @@
+//! Who publishes, and up to where: the lease and the checkpoint.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Row};
+use tokio::time::Instant;
+use uuid::Uuid;
+use weft_domain::LogOrder;
+
+use super::RelayError;
+
+/// The right to publish. Times are the database's, so that clocks need not agree.
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    pool: PgPool,
+    relay: String,
+    owner: Uuid,
+    pub(super) owner_epoch: i64,
+    time: Duration,
+}
+
+/// A lease just taken.
+pub(super) struct Taken {
+    pub(super) lease: Lease,
+    pub(super) checkpoint: LogOrder,
+    /// Until when nobody else can have it, by our own clock.
+    pub(super) valid_until: Instant,
+}
+
+impl Lease {
+    /// Takes the lease if it is free, expired or ours already. The checkpoint is stamped with the new owner epoch in the
+    /// same transaction, so that an owner before this one cannot move it any more.
+    pub(super) async fn take(
+        pool: &PgPool,
+        relay: &str,
+        owner: Uuid,
+        time: Duration,
+    ) -> Result<Option<Taken>, sqlx::Error> {
+        let asked = Instant::now();
+        let row = sqlx::query(
+            "with leased as (
+               insert into relay_leases (relay, owner, owner_epoch, expires_at)
+               values ($1, $2, 1, clock_timestamp() + $3 * interval '1 millisecond')
+               on conflict (relay) do update
+                 set owner = excluded.owner, owner_epoch = relay_leases.owner_epoch + 1,
+                     expires_at = excluded.expires_at
+                 where relay_leases.expires_at <= clock_timestamp() or relay_leases.owner = excluded.owner
+               returning owner_epoch),
+             stamped as (
+               insert into relay_checkpoints (relay, owner_epoch, epoch, transaction_id, position)
+               select $1, owner_epoch, 0, '0', 0 from leased
+               on conflict (relay) do update set owner_epoch = excluded.owner_epoch
+                 where relay_checkpoints.owner_epoch < excluded.owner_epoch
+               returning epoch, transaction_id::text::bigint as transaction_id, position)
+             select leased.owner_epoch, stamped.* from leased cross join stamped",
+        )
+        .bind(relay)
+        .bind(owner)
+        .bind(time.as_millis() as i64)
+        .fetch_optional(pool)
+        .await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let lease = Self {
+            pool: pool.clone(),
+            relay: relay.to_owned(),
+            owner,
+            owner_epoch: row.try_get("owner_epoch")?,
+            time,
+        };
+        let checkpoint = LogOrder {
+            epoch: row.try_get("epoch")?,
+            transaction_id: row.try_get("transaction_id")?,
+            position: row.try_get("position")?,
+        };
+        Ok(Some(Taken {
+            lease,
+            checkpoint,
+            valid_until: asked + time,
+        }))
+    }
+
+    /// Renews it; `None` when somebody else has it.
+    async fn renew(&self) -> Result<Option<Instant>, sqlx::Error> {
+        let asked = Instant::now();
+        let renewed = sqlx::query(
+            "update relay_leases set expires_at = clock_timestamp() + $4 * interval '1 millisecond'
+             where relay = $1 and owner = $2 and owner_epoch = $3",
+        )
+        .bind(&self.relay)
+        .bind(self.owner)
+        .bind(self.owner_epoch)
+        .bind(self.time.as_millis() as i64)
+        .execute(&self.pool)
+        .await?
+        .rows_affected();
+        Ok((renewed == 1).then_some(asked + self.time))
+    }
+
+    /// Keeps the lease, telling `valid_until`; returns when it is lost, or may be because the database does not answer.
+    pub(super) async fn keep(&self, valid_until: &tokio::sync::watch::Sender<Instant>) {
+        let mut timer = tokio::time::interval(self.time / 3);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            timer.tick().await;
+            let deadline = *valid_until.borrow();
+            match tokio::time::timeout_at(deadline, self.renew()).await {
+                Ok(Ok(Some(until))) => drop(valid_until.send_replace(until)),
+                Ok(Ok(None)) | Err(_) => return,
+                Ok(Err(error)) => tracing::debug!(%error, "the relay's lease could not be renewed yet"),
+            }
+        }
+    }
+
+    /// Lets the next relay start at once.
+    pub(super) async fn release(&self) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "update relay_leases set expires_at = clock_timestamp()
+             where relay = $1 and owner = $2 and owner_epoch = $3",
+        )
+        .bind(&self.relay)
+        .bind(self.owner)
+        .bind(self.owner_epoch)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Moves the checkpoint forward; an owner that was replaced fails.
+    pub(super) async fn advance(&self, to: LogOrder) -> Result<(), RelayError> {
+        let moved = sqlx::query(
+            "update relay_checkpoints
+             set epoch = $3, transaction_id = $4::text::xid8, position = $5, advanced_at = clock_timestamp()
+             where relay = $1 and owner_epoch = $2 and (epoch, transaction_id, position) < ($3, $4::text::xid8, $5)",
+        )
+        .bind(&self.relay)
+        .bind(self.owner_epoch)
+        .bind(to.epoch)
+        .bind(to.transaction_id.to_string())
+        .bind(to.position)
+        .execute(&self.pool)
+        .await?
+        .rows_affected();
+        if moved == 1 { Ok(()) } else { Err(RelayError::LeaseLost) }
+    }
+}

@@ -1,0 +1,132 @@
+//! One event as a Kafka record: CloudEvents 1.0, binary binding.
+
+use chrono::SecondsFormat;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::FutureRecord;
+use uuid::Uuid;
+use weft_log_reader::RawEvent;
+use weft_platform::config::KafkaSection;
+use weft_platform::kafka::{header, partition_for};
+
+/// The headers of an event.
+pub(super) fn headers(log_id: Uuid, event: &RawEvent) -> OwnedHeaders {
+    let id = format!("{}:{}", event.aggregate_id, event.sequence);
+    let source = format!("/weft/{log_id}/{}", event.aggregate_type);
+    let kind = format!(
+        "weft.{}.{}.v{}",
+        event.aggregate_type, event.event_type, event.event_version
+    );
+    let time = event.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let nobody = Uuid::nil().to_string();
+    let metadata = |name: &str| event.metadata.get(name).map_or("", String::as_str);
+    [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::SPEC_VERSION, "1.0"),
+        (header::ID, &id),
+        (header::SOURCE, &source),
+        (header::TYPE, &kind),
+        (header::SUBJECT, &event.aggregate_id),
+        (header::TIME, &time),
+        (header::TENANT, event.tenant_id.as_deref().unwrap_or(&nobody)),
+        (header::SEQUENCE, &event.sequence.to_string()),
+        (header::EPOCH, &event.order.epoch.to_string()),
+        (header::LOG_ORDER, &event.order.to_string()),
+        (header::TRACEPARENT, metadata("traceparent")),
+        (header::ACTOR, metadata("actor")),
+        (header::ACTOR_TYPE, metadata("actor_type")),
+        (header::CORRELATION, metadata("correlation_id")),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .fold(OwnedHeaders::new_with_capacity(15), |headers, (key, value)| {
+        headers.insert(Header {
+            key,
+            value: Some(value),
+        })
+    })
+}
+
+/// The record: the partition is computed here, from the key that the stream's first event fixed.
+pub(super) fn record<'e>(
+    kafka: &KafkaSection,
+    topic: &'e str,
+    log_id: Uuid,
+    event: &'e RawEvent,
+) -> FutureRecord<'e, str, str> {
+    FutureRecord::to(topic)
+        .partition(partition_for(
+            &event.partition_key,
+            kafka.partition_count(&event.aggregate_type),
+        ))
+        .key(event.partition_key.as_str())
+        .payload(event.payload.as_str())
+        .headers(headers(log_id, event))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rdkafka::message::Headers;
+    use weft_domain::LogOrder;
+
+    use super::*;
+
+    #[test]
+    fn headers_are_those_of_the_contract() {
+        let metadata = [
+            ("traceparent", "00-a-b-01"),
+            ("actor", "key:1"),
+            ("actor_type", "user"),
+            ("correlation_id", "c"),
+        ];
+        let event = RawEvent {
+            aggregate_type: "message".to_owned(),
+            aggregate_id: "m1".to_owned(),
+            sequence: 3,
+            event_type: "MessageSent".to_owned(),
+            event_version: "1".to_owned(),
+            payload: "{}".to_owned(),
+            metadata: HashMap::from(metadata.map(|(key, value)| (key.to_owned(), value.to_owned()))),
+            order: LogOrder {
+                epoch: 2,
+                transaction_id: 77,
+                position: 9,
+            },
+            recorded_at: "2026-03-01T02:03:04.567891Z".parse().unwrap(),
+            partition_key: "a1".to_owned(),
+            tenant_id: Some("t1".to_owned()),
+        };
+        let headers = headers(Uuid::nil(), &event);
+        let shown: Vec<String> = headers
+            .iter()
+            .map(|header| {
+                format!(
+                    "{}={}",
+                    header.key,
+                    String::from_utf8_lossy(header.value.unwrap_or_default())
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "content-type=application/json",
+                "ce_specversion=1.0",
+                "ce_id=m1:3",
+                "ce_source=/weft/00000000-0000-0000-0000-000000000000/message",
+                "ce_type=weft.message.MessageSent.v1",
+                "ce_subject=m1",
+                "ce_time=2026-03-01T02:03:04.567891Z",
+                "ce_tenantid=t1",
+                "ce_sequence=3",
+                "ce_epoch=2",
+                "ce_logorder=77-9",
+                "ce_traceparent=00-a-b-01",
+                "ce_actor=key:1",
+                "ce_actortype=user",
+                "ce_correlationid=c",
+            ]
+        );
+    }
+}
