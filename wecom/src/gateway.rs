@@ -17,7 +17,7 @@ pub const MENTION_ALL: &str = "0";
 /// Marks in a [`SendBody::RoomAt`] text where a mention stands.
 pub const MENTION_MARK: &str = "{$@}";
 /// How long a login code can be scanned.
-pub const QR_CODE_LIFETIME: Duration = Duration::from_secs(120);
+pub const QR_CODE_LIFETIME: Duration = Duration::from_mins(2);
 
 /// A way to WeCom. One implementation per kind of access; every call names the client instance by its `guid`.
 #[async_trait]

@@ -49,7 +49,7 @@ pub(super) struct Transport {
 }
 
 /// The longest wait that a gateway may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 impl Transport {
     pub(super) fn new(config: &InstanceConfig) -> Result<Self, reqwest::Error> {

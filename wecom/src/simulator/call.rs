@@ -90,7 +90,9 @@ impl Call {
 }
 
 pub(super) fn ok(data: Value) -> Value {
-    json!({ "error_code": 0, "error_message": "ok", "data": data })
+    let mut answer = json!({ "error_code": 0, "error_message": "ok" });
+    answer["data"] = data;
+    answer
 }
 
 pub(super) fn fail(code: i64, message: &str) -> Value {

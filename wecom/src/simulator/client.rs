@@ -309,10 +309,10 @@ impl Client {
     pub(super) fn drop_connection(&mut self, silent: bool) -> Acted {
         self.require(State::Online)?;
         self.stop();
-        match silent {
-            true => Ok(Vec::new()),
-            false => Ok(vec![notice(notify::HEARTBEAT_ERROR, error_data(-1, "heartbeat error"))]),
+        if silent {
+            return Ok(Vec::new());
         }
+        Ok(vec![notice(notify::HEARTBEAT_ERROR, error_data(-1, "heartbeat error"))])
     }
 
     // ---- parts ----

@@ -34,18 +34,48 @@ pub(super) fn router(world: Arc<World>) -> Router {
         .route("/_sim/faults/{fault_id}", delete(remove_fault))
         .route("/_sim/reset", post(reset))
         .fallback(async |method: Method, uri: Uri| {
-            problem(StatusCode::NOT_FOUND, &format!("nothing at {method} {}", uri.path()))
+            Refused::new(StatusCode::NOT_FOUND, format!("nothing at {method} {}", uri.path()))
         })
         .with_state(world)
 }
 
-fn problem(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
+/// Why a request of the control API is refused.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    error: String,
 }
 
-fn disk(error: &std::io::Error) -> Response {
-    tracing::error!(%error, "the simulator cannot write its folder");
-    problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+impl Refused {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+        }
+    }
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        tracing::error!(%error, "the simulator cannot use its folder");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+impl From<ActError> for Refused {
+    fn from(error: ActError) -> Self {
+        match error {
+            ActError::NoSuchClient => Self::new(StatusCode::NOT_FOUND, "no such client"),
+            ActError::WrongState => Self::new(StatusCode::CONFLICT, "the client's state makes no sense of it"),
+            ActError::Disk(error) => Self::from(error),
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.error }))).into_response()
+    }
 }
 
 async fn clients(AppState(world): AppState<Arc<World>>) -> Json<Value> {
@@ -99,16 +129,16 @@ struct Drop {
 }
 
 /// An empty body stands for `{}`.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()))
+    serde_json::from_slice(body).map_err(|error| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
 }
 
 async fn act(
     AppState(world): AppState<Arc<World>>,
     Path((guid, action)): Path<(String, String)>,
     body: Bytes,
-) -> Result<Response, Response> {
+) -> Result<Json<Value>, Refused> {
     let now = world.clock.now_ms();
     let acted = match action.as_str() {
         "need_code" => {
@@ -138,15 +168,10 @@ async fn act(
             let NoBody {} = read(&body)?;
             world
                 .act_plain(&guid, plain, now)
-                .ok_or_else(|| problem(StatusCode::NOT_FOUND, "no such action"))?
+                .ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, "no such action"))?
         }
     };
-    match acted {
-        Ok(client) => Ok(Json(client).into_response()),
-        Err(ActError::NoSuchClient) => Err(problem(StatusCode::NOT_FOUND, "no such client")),
-        Err(ActError::WrongState) => Err(problem(StatusCode::CONFLICT, "the client's state makes no sense of it")),
-        Err(ActError::Disk(error)) => Err(disk(&error)),
-    }
+    Ok(Json(acted?))
 }
 
 impl World {
@@ -179,26 +204,24 @@ struct LedgerQuery {
     limit: Option<usize>,
 }
 
-async fn ledger(AppState(world): AppState<Arc<World>>, Query(query): Query<LedgerQuery>) -> Response {
+async fn ledger(AppState(world): AppState<Arc<World>>, Query(query): Query<LedgerQuery>) -> Result<Response, Refused> {
     let limit = query.limit.unwrap_or(1_000).min(MAX_ENTRIES);
     // `?guid=` as simulator.md writes it means no guid.
     let guid = query.guid.as_deref().filter(|guid| !guid.is_empty());
-    match world.ledger_page(guid, query.after.unwrap_or_default(), limit).read() {
-        Ok(entries) => ([(CONTENT_TYPE, "application/json")], entries).into_response(),
-        Err(error) => disk(&error),
-    }
+    let entries = world.ledger_page(guid, query.after.unwrap_or_default(), limit).read()?;
+    Ok(([(CONTENT_TYPE, "application/json")], entries).into_response())
 }
 
 async fn faults(AppState(world): AppState<Arc<World>>) -> Json<Value> {
     Json(world.state().faults.view())
 }
 
-async fn add_fault(AppState(world): AppState<Arc<World>>, body: Bytes) -> Result<Response, Response> {
+async fn add_fault(AppState(world): AppState<Arc<World>>, body: Bytes) -> Result<(StatusCode, Json<Value>), Refused> {
     let request: FaultRequest = read(&body)?;
-    match world.add_fault(request) {
-        Ok(fault_id) => Ok((StatusCode::CREATED, Json(json!({ "fault_id": fault_id }))).into_response()),
-        Err(error) => Err(problem(StatusCode::UNPROCESSABLE_ENTITY, error)),
-    }
+    let fault_id = world
+        .add_fault(request)
+        .map_err(|error| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
+    Ok((StatusCode::CREATED, Json(json!({ "fault_id": fault_id }))))
 }
 
 async fn clear_faults(AppState(world): AppState<Arc<World>>) -> StatusCode {
@@ -206,16 +229,18 @@ async fn clear_faults(AppState(world): AppState<Arc<World>>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn remove_fault(AppState(world): AppState<Arc<World>>, Path(fault_id): Path<String>) -> Response {
-    match world.state().faults.remove(&fault_id) {
-        true => StatusCode::NO_CONTENT.into_response(),
-        false => problem(StatusCode::NOT_FOUND, "no such fault"),
+async fn remove_fault(
+    AppState(world): AppState<Arc<World>>,
+    Path(fault_id): Path<String>,
+) -> Result<StatusCode, Refused> {
+    if world.state().faults.remove(&fault_id) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Refused::new(StatusCode::NOT_FOUND, "no such fault"))
     }
 }
 
-async fn reset(AppState(world): AppState<Arc<World>>) -> Response {
-    match world.reset() {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => disk(&error),
-    }
+async fn reset(AppState(world): AppState<Arc<World>>) -> Result<StatusCode, Refused> {
+    world.reset()?;
+    Ok(StatusCode::NO_CONTENT)
 }

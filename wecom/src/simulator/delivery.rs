@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::callbacks::notify;
 
 const REPEAT_EVERY: Duration = Duration::from_secs(1);
-const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
+const GIVE_UP_AFTER: Duration = Duration::from_mins(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that wait behind one another are told in one callback, at most so many.
 const MAX_MERGED: usize = 100;

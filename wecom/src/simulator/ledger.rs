@@ -131,15 +131,12 @@ impl Ledger {
     }
 
     fn note(&mut self, guid: &str, length: usize, conversation: Option<&str>) {
-        let number = match self.numbers.get(guid) {
-            Some(number) => *number,
-            None => {
-                let number = self.clients.len() as u32;
-                self.numbers.insert(guid.to_owned(), number);
-                self.clients.push(ClientSends::default());
-                number
-            }
-        };
+        let number = self.numbers.get(guid).copied().unwrap_or_else(|| {
+            let number = self.clients.len() as u32;
+            self.numbers.insert(guid.to_owned(), number);
+            self.clients.push(ClientSends::default());
+            number
+        });
         let client = &mut self.clients[number as usize];
         client.sends += 1;
         if let Some(conversation) = conversation
