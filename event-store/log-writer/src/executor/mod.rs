@@ -3,6 +3,7 @@
 mod attempt;
 mod plan;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use sqlx::PgPool;
@@ -17,10 +18,11 @@ use weft_platform::kafka::partition_for;
 use weft_platform::keys::KeyStore;
 
 use crate::error::ConnectError;
+use crate::idempotency::{Lookup, Record};
 use crate::options::{Answered, CallOptions, Committed, StoredAnswer};
 use crate::pool::{check, log_pool};
 use crate::seal::Sealer;
-use crate::{ExecuteError, idempotency};
+use crate::{ExecuteError, Idempotency, idempotency};
 use attempt::Done;
 
 /// Carries commands out. Cheap to clone.
@@ -167,15 +169,28 @@ impl Executor {
                     replayed: false,
                 })
             }
-            Done::Replayed(record) => {
-                let heads = heads(self.pool(), &record.streams).await?;
-                Ok(Answered {
-                    answer: record.answer,
-                    token: self.token_of(log_id, &heads),
-                    replayed: true,
-                })
-            }
+            Done::Replayed(record) => Ok(self.replay(log_id, record).await?),
         }
+    }
+
+    /// The answer that an idempotency key has already, for a caller that must refuse a request before any command of it
+    /// is decided: the earlier answer wins over that refusal too.
+    pub async fn earlier_answer(&self, key: &Idempotency) -> Result<Option<Answered>, ExecuteError<Infallible>> {
+        let found = idempotency::look_up(self.pool(), key, self.now()).await;
+        match found.map_err(LoadError::from)? {
+            Lookup::Free => Ok(None),
+            Lookup::Replay(record) => Ok(Some(self.replay(self.log_id().await?, record).await?)),
+            Lookup::Reused => Err(ExecuteError::KeyReused),
+        }
+    }
+
+    async fn replay(&self, log_id: Uuid, record: Record) -> Result<Answered, LoadError> {
+        let heads = heads(self.pool(), &record.streams).await?;
+        Ok(Answered {
+            answer: record.answer,
+            token: self.token_of(log_id, &heads),
+            replayed: true,
+        })
     }
 
     /// A consistency token for what these commands left behind.
