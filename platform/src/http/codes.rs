@@ -146,7 +146,7 @@ const CODES: &[Code] = &[
     code(
         "log.unavailable",
         "The event log cannot be reached",
-        "Nothing was changed. Try again after the seconds that Retry-After names.",
+        "Try again after the seconds that Retry-After names; a POST with the same Idempotency-Key, which is carried out once.",
     ),
     code(
         "log.contended",

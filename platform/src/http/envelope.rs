@@ -66,6 +66,7 @@ async fn method_not_allowed(method: Method) -> Problem {
 }
 
 /// A defect: the panic's text is logged, never answered.
+#[allow(clippy::needless_pass_by_value, reason = "the layer's signature")]
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic
         .downcast_ref::<&str>()

@@ -337,6 +337,7 @@ mod tests {
     }
 
     /// What is wrong with one value, read by `read`.
+    #[allow(clippy::needless_pass_by_value, reason = "callers write json!")]
     fn fault<T>(value: Value, read: impl FnOnce(Node) -> Option<T>) -> Option<&'static str> {
         let read = |body: &mut Fields| body.required("x", read);
         read_object(json!({ "x": value }), read)

@@ -52,6 +52,7 @@ struct Body<'a> {
 }
 
 impl Problem {
+    #[allow(clippy::needless_pass_by_value, reason = "callers hand over an error or a text and are done with it")]
     pub fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
         Self {
             status,
@@ -74,6 +75,7 @@ impl Problem {
         }
     }
 
+    #[must_use]
     pub fn with_retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
@@ -84,7 +86,7 @@ impl Problem {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "log.unavailable",
-            "the event log cannot be reached; nothing was changed: try again",
+            "the event log cannot be reached: try again, a POST with the same Idempotency-Key",
         )
         .with_retry_after(1)
     }
