@@ -1,0 +1,171 @@
+//! POST and GET `/graphql`.
+
+use async_graphql::{Request, Variables};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::Value;
+use weft_platform::http::{FieldError, Problem, QueryParams};
+
+use super::error::finish;
+use crate::state::QueryState;
+
+/// The explorer: one page of our own, so that it works without a network.
+const EXPLORER: &str = include_str!("explorer.html");
+
+/// POST `/graphql`: a JSON object with `query`, `variables`, `operationName`.
+pub(crate) async fn post(
+    State(state): State<QueryState>,
+    headers: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
+    // Before the body is looked at, so that strangers learn nothing of how it is read.
+    if let Err(problem) = state.authenticator().authenticate(&headers) {
+        return problem.into_response();
+    }
+    let request = match body {
+        Ok(body) => read_body(&headers, &body),
+        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(Problem::new(error.status(), "request.too_large", error.body_text()))
+        }
+        Err(error) => Err(malformed(error.body_text())),
+    };
+    match request {
+        Ok(request) => answer(&state, &headers, request, false).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// GET `/graphql`: a query in the query string, or the explorer for a browser.
+pub(crate) async fn get(State(state): State<QueryState>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    let mut params = QueryParams::parse(query.as_deref());
+    let text = params.text("query");
+    if text.is_none() && accepts_html(&headers) {
+        return explorer();
+    }
+    if let Err(problem) = state.authenticator().authenticate(&headers) {
+        return problem.into_response();
+    }
+    let operation = params.text("operationName");
+    let variables = params.parsed("variables", "type", "a JSON object", |text| {
+        serde_json::from_str::<Value>(text).ok().filter(Value::is_object)
+    });
+    let _ = params.text("extensions");
+    if text.is_none() {
+        params.error("query", "missing", "is missing");
+    }
+    if let Err(problem) = params.finish() {
+        return problem.into_response();
+    }
+    let mut request = Request::new(text.unwrap_or_default());
+    request.operation_name = operation;
+    request.variables = variables.map(Variables::from_json).unwrap_or_default();
+    answer(&state, &headers, request, true).await
+}
+
+async fn answer(state: &QueryState, headers: &HeaderMap, mut request: Request, only_queries: bool) -> Response {
+    let read = match state.read(headers) {
+        Ok(read) => read,
+        Err(problem) => return problem.into_response(),
+    };
+    if only_queries && !is_query(&mut request) {
+        return Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "route.method",
+            "GET takes queries only; subscriptions are served at /graphql/ws",
+        )
+        .into_response();
+    }
+    let request = state.prepare_read(request, &read);
+    let mut response = finish(state.schema().execute(request).await);
+    if let Some(met) = read.consistency.met(read.session.observed()) {
+        response.extensions.insert("consistencyMet".to_owned(), met.into());
+    }
+    read.consistency
+        .apply(read.session.observed(), Json(response).into_response())
+}
+
+/// Whether the text (if it parses: else the schema says what is wrong) holds queries alone.
+fn is_query(request: &mut Request) -> bool {
+    use async_graphql::parser::types::OperationType;
+    request.parsed_query().is_ok_and(|document| {
+        document
+            .operations
+            .iter()
+            .all(|(_, operation)| operation.node.ty == OperationType::Query)
+    }) || request.parsed_query().is_err()
+}
+
+fn read_body(headers: &HeaderMap, body: &[u8]) -> Result<Request, Problem> {
+    let is_json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            let media = value.split(';').next().unwrap_or_default().trim();
+            media.eq_ignore_ascii_case("application/json")
+        });
+    if !is_json {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "request.media_type",
+            "send application/json",
+        ));
+    }
+    let body: Value = serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
+    let Value::Object(body) = &body else {
+        return Err(Problem::invalid(vec![FieldError::new("", "type", "must be an object")]));
+    };
+    let mut errors = Vec::new();
+    let query = match body.get("query") {
+        Some(Value::String(query)) => query.clone(),
+        None => {
+            errors.push(FieldError::new("/query", "missing", "is missing"));
+            String::new()
+        }
+        Some(_) => {
+            errors.push(FieldError::new("/query", "type", "must be a string"));
+            String::new()
+        }
+    };
+    let operation_name = match body.get("operationName") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.clone()),
+        Some(_) => {
+            errors.push(FieldError::new("/operationName", "type", "must be a string"));
+            None
+        }
+    };
+    let variables = match body.get("variables") {
+        None | Some(Value::Null) => Variables::default(),
+        Some(variables @ Value::Object(_)) => Variables::from_json(variables.clone()),
+        Some(_) => {
+            errors.push(FieldError::new("/variables", "type", "must be an object"));
+            Variables::default()
+        }
+    };
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let mut request = Request::new(query).variables(variables);
+    request.operation_name = operation_name;
+    Ok(request)
+}
+
+fn malformed(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "request.malformed", detail)
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
+}
+
+fn explorer() -> Response {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' ws: wss:; \
+                  frame-ancestors 'none'; base-uri 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(EXPLORER)).into_response()
+}
