@@ -17,6 +17,19 @@ impl<T> FieldChange<T> {
         matches!(self, Self::Unchanged)
     }
 
+    /// `Unchanged` where `current` already is what the change asks for.
+    #[must_use]
+    pub fn unless_already(self, current: Option<&T>) -> Self
+    where
+        T: PartialEq,
+    {
+        match (&self, current) {
+            (Self::Cleared, None) => Self::Unchanged,
+            (Self::Set(wanted), Some(current)) if wanted == current => Self::Unchanged,
+            _ => self,
+        }
+    }
+
     /// Writes the change into `field`.
     pub fn apply_to(self, field: &mut Option<T>) {
         match self {
@@ -46,6 +59,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for FieldChange<T> {
 impl<T: schemars::JsonSchema> schemars::JsonSchema for FieldChange<T> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         Option::<T>::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        true
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

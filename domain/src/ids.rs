@@ -89,6 +89,7 @@ impl WecomConversationKind {
 /// WeCom's own conversation id: `S:` (private) or `R:` (group) and 1 to 98 visible characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("pattern" = r"^[SR]:\S{1,98}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct WecomConversationId(String);
 

@@ -12,6 +12,8 @@ pub mod message;
 pub mod metadata;
 pub mod sealed;
 pub mod tenant;
+#[cfg(test)]
+mod tests;
 
 pub use aggregate::LogAggregate;
 pub use claim::{Claim, ClaimChange, ClaimKind};

@@ -44,8 +44,11 @@ pub struct Account {
     pub user_id: Option<String>,
     pub gateway: GatewayKind,
     pub config: AccountConfig,
+    /// The instance that runs for it; kept after the account is deleted, until the instance is removed.
     pub guid: Option<String>,
     pub login: Option<Login>,
+    /// WeCom may still know the session, so that a login first tries to restore it without a code.
+    pub may_resume: bool,
     /// Logins started without success since the last one that succeeded.
     pub login_retry_count: u32,
     pub user_info: Option<Sealed<UserInfo>>,
@@ -86,11 +89,15 @@ impl Account {
         }
         match after {
             Some(AccountStatus::Online) if self.status != Some(AccountStatus::RateLimited) => {
-                self.online_since = Some(at)
+                self.online_since = Some(at);
             }
             // A restricted session still lives.
             None | Some(AccountStatus::Online | AccountStatus::RateLimited) => {}
             Some(_) => self.online_since = None,
+        }
+        if after == Some(AccountStatus::Online) {
+            self.may_resume = true;
+            self.recovery_attempt = 0;
         }
         if after.is_some() {
             self.status = after;
@@ -134,8 +141,15 @@ impl Account {
                     self.config = config;
                 }
             }
-            AccountEvent::InstanceCreated { guid, .. } => self.guid = Some(guid),
-            AccountEvent::InstanceRemoved { .. } => self.guid = None,
+            AccountEvent::InstanceCreated { guid, .. } => {
+                self.guid = Some(guid);
+                // A new instance knows nothing of an older one's session.
+                self.may_resume = false;
+            }
+            AccountEvent::InstanceRemoved { .. } => {
+                self.guid = None;
+                self.may_resume = false;
+            }
             AccountEvent::LoginStarted {
                 attempt,
                 restore_first,
@@ -158,12 +172,14 @@ impl Account {
                 expires_at,
                 ..
             } => {
+                // Whoever asks for a code gives the old session up.
+                self.may_resume = false;
                 self.with_login(|login| {
                     login.qr_code = Some(QrCode {
                         content,
                         refresh,
                         expires_at,
-                    })
+                    });
                 });
             }
             AccountEvent::VerificationCodeSubmitted { code, .. } => {
@@ -192,8 +208,9 @@ impl Account {
                 self.cooldown = 0;
             }
             AccountEvent::RecoveryStarted { attempt, .. } => self.recovery_attempt = attempt,
-            AccountEvent::Recovered { .. } => self.recovery_attempt = 0,
-            AccountEvent::AccountDeleted { .. } => self.guid = None,
+            AccountEvent::SignedOutRemotely { .. }
+            | AccountEvent::LoggedOut { .. }
+            | AccountEvent::AccountDeleted { .. } => self.may_resume = false,
             AccountEvent::InstanceFailed { .. }
             | AccountEvent::QrCodeScanned { .. }
             | AccountEvent::QrCodeExpired { .. }
@@ -203,9 +220,8 @@ impl Account {
             | AccountEvent::LoginTimedOut { .. }
             | AccountEvent::LoginCancelled { .. }
             | AccountEvent::SessionLost { .. }
-            | AccountEvent::SignedOutRemotely { .. }
-            | AccountEvent::LoggedOut { .. }
             | AccountEvent::WentOffline { .. }
+            | AccountEvent::Recovered { .. }
             | AccountEvent::RecoveryFailed { .. }
             | AccountEvent::AccountDisabled { .. }
             | AccountEvent::AccountEnabled { .. } => {}
@@ -265,7 +281,8 @@ impl LogAggregate for Account {
                             .map(|old| ClaimChange::Release(Claim::instance_guid(old))),
                     );
                 }
-                AccountEvent::InstanceRemoved { guid, .. } => {
+                // A deleted account released it already.
+                AccountEvent::InstanceRemoved { guid, .. } if self.status != Some(AccountStatus::Deleted) => {
                     changes.push(ClaimChange::Release(Claim::instance_guid(guid)));
                 }
                 AccountEvent::AccountDeleted { .. } => {

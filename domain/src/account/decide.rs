@@ -11,10 +11,12 @@ use super::{MAX_QR_CODE_REFRESHES, MAX_VERIFICATION_FAILURES};
 
 type Decision = Result<Vec<E>, AccountError>;
 
+#[allow(clippy::unnecessary_wraps)] // An answer of `decide`, as `one` is.
 fn already_true() -> Decision {
     Ok(Vec::new())
 }
 
+#[allow(clippy::unnecessary_wraps)]
 fn one(event: E) -> Decision {
     Ok(vec![event])
 }
@@ -70,6 +72,9 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             let config = config.merged_into(&account.config, &config_defaults);
             let config = (config != account.config).then_some(config);
             let account_name = account_name.filter(|name| *name != account.account_name);
+            let phone = phone.unless_already(account.phone.as_ref());
+            let email = email.unless_already(account.email.as_ref());
+            let user_id = user_id.unless_already(account.user_id.as_ref());
             let unchanged = account_name.is_none()
                 && phone.is_unchanged()
                 && email.is_unchanged()
@@ -98,18 +103,16 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             _ if account.error_message.as_ref() == Some(&error_message) => already_true(),
             _ => one(E::InstanceFailed { error_message, at }),
         },
-        C::RecordInstanceRemoved { now: at } => match (status, account.guid.clone()) {
-            (S::Deleted, _) => already_true(),
-            (_, None) => already_true(),
-            (_, Some(guid)) => one(E::InstanceRemoved { guid, at }),
+        C::RecordInstanceRemoved { now: at } => match account.guid.clone() {
+            None => already_true(),
+            // Also of a deleted account: its instance is removed after it.
+            Some(guid) => one(E::InstanceRemoved { guid, at }),
         },
         C::StartLogin { attempt, now: at } => match status {
             S::Created | S::Offline | S::LoggedOut | S::Error | S::NetworkError | S::AuthError | S::Recovering => {
-                let lost_session = status.is_error() || status == S::Recovering;
-                let restore_first = lost_session && account.last_login_time.is_some();
                 one(E::LoginStarted {
                     attempt,
-                    restore_first,
+                    restore_first: account.may_resume,
                     at,
                 })
             }
@@ -153,9 +156,9 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             _ => Err(wrong_status),
         },
         C::RecordScan { attempt, now: at } => match status {
-            // A scan may be told before the answer that held the code was recorded.
             S::WaitingForQrcodeScan => one(E::QrCodeScanned { attempt, at }),
-            S::WaitingForConfirmation | S::WaitingForVerification | S::Online => already_true(),
+            // Told twice, or after what only comes later.
+            S::WaitingForConfirmation | S::WaitingForVerification | S::Online | S::RateLimited => already_true(),
             _ => Err(wrong_status),
         },
         C::ExpireQrCode { attempt, now: at } => match status {
@@ -179,11 +182,12 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             S::LoggingIn | S::WaitingForQrcodeScan | S::WaitingForConfirmation => {
                 one(E::VerificationRequired { attempt, at })
             }
-            S::WaitingForVerification | S::Online => already_true(),
+            S::WaitingForVerification | S::Online | S::RateLimited => already_true(),
             _ => Err(wrong_status),
         },
-        C::SubmitVerificationCode { attempt, code, now: at } => match status {
-            S::WaitingForVerification => one(E::VerificationCodeSubmitted { attempt, code, at }),
+        C::SubmitVerificationCode { attempt, code, now: at } => match (status, &account.login) {
+            (S::WaitingForVerification, Some(login)) if login.submitted_code.as_ref() == Some(&code) => already_true(),
+            (S::WaitingForVerification, _) => one(E::VerificationCodeSubmitted { attempt, code, at }),
             _ => Err(wrong_status),
         },
         C::RecordVerificationFailure { attempt, now: at } => match (status, &account.login) {
@@ -233,14 +237,19 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
             }),
             _ => Err(wrong_status),
         },
-        C::RecordProfile { user_info, now: at } => match (status, &account.login) {
-            (S::Deleted, _) => Err(wrong_status),
-            (_, Some(login)) if login.has_profile => already_true(),
-            (_, login) => one(E::ProfileUpdated {
-                attempt: login.as_ref().map(|login| login.attempt),
-                user_info,
-                at,
-            }),
+        C::RecordProfile { user_info, now: at } => match &account.login {
+            Some(login) if status != S::Deleted => {
+                if login.has_profile {
+                    return already_true();
+                }
+                one(E::ProfileUpdated {
+                    attempt: Some(login.attempt),
+                    user_info,
+                    at,
+                })
+            }
+            // Nobody can be logged in before the first login.
+            _ => Err(wrong_status),
         },
         C::LoseSession {
             cause,
@@ -330,7 +339,8 @@ pub(super) fn decide(account: &Account, command: C) -> Decision {
                     at,
                 })
             }
-            S::Error | S::NetworkError | S::AuthError | S::Offline => already_true(),
+            S::Error | S::NetworkError | S::AuthError if attempts_left > 0 => already_true(),
+            S::Offline if attempts_left == 0 => already_true(),
             _ => Err(wrong_status),
         },
         C::Disable { reason, now: at } => match status {

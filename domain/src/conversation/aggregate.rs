@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::ConversationCommand as C;
 use super::event::ConversationEvent as E;
 use crate::aggregate::cqrs_aggregate;
-use crate::{AccountId, ClaimChange, LogAggregate, WecomConversationId};
+use crate::{AccountId, ClaimChange, LogAggregate, Sealed, WecomConversationId};
 
 /// How many of the newest received ids are remembered, to recognise a callback told twice.
 const REMEMBERED_IDS: usize = 1_000;
@@ -16,6 +16,7 @@ const REMEMBERED_IDS: usize = 1_000;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
     pub of: Option<(AccountId, WecomConversationId)>,
+    pub name: Option<Sealed<String>>,
     pub is_pinned: bool,
     pub tags: Vec<String>,
     pub unread_count: u64,
@@ -45,7 +46,7 @@ impl Conversation {
                     self.received.pop_front();
                 }
             }
-            E::ConversationRenamed { .. } => {}
+            E::ConversationRenamed { name, .. } => self.name = Some(name),
             E::ConversationPinned { .. } => self.is_pinned = true,
             E::ConversationUnpinned { .. } => self.is_pinned = false,
             E::ConversationTagged { tags, .. } => self.tags = tags,
@@ -108,12 +109,16 @@ impl LogAggregate for Conversation {
             }
             C::Rename { name, now: at } => {
                 let (account_id, conversation_id) = known()?;
-                vec![E::ConversationRenamed {
-                    account_id,
-                    conversation_id,
-                    name,
-                    at,
-                }]
+                if self.name.as_ref() == Some(&name) {
+                    vec![]
+                } else {
+                    vec![E::ConversationRenamed {
+                        account_id,
+                        conversation_id,
+                        name,
+                        at,
+                    }]
+                }
             }
             C::Pin { now: at } => {
                 let (account_id, conversation_id) = known()?;

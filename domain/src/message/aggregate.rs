@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::MessageContent;
 use super::command::MessageCommand;
 use super::error::MessageError;
-use super::event::{MessageEvent, Receipt};
+use super::event::{MessageEvent, Receipt, ResolvedOutcome};
 use super::status::{MessageStatus, MessageType};
 use crate::aggregate::cqrs_aggregate;
 use crate::{AccountId, BatchId, ClaimChange, LogAggregate, Sealed, TenantId, WecomConversationId};
@@ -39,6 +39,8 @@ pub struct Message {
     /// Attempts that certainly did not send and were put back.
     pub retry_count: u32,
     pub retry_at: Option<DateTime<Utc>>,
+    /// How the newest attempt's unknown outcome was settled, if it was.
+    pub resolved: Option<ResolvedOutcome>,
     pub receipt: Option<Receipt>,
     pub sent_at: Option<DateTime<Utc>>,
     pub delivered_at: Option<DateTime<Utc>>,
@@ -91,6 +93,7 @@ impl Message {
                 self.attempt = attempt;
                 self.attempt_started_at = Some(at);
                 self.retry_at = None;
+                self.resolved = None;
             }
             MessageEvent::MessageSent { receipt, at, .. } => {
                 self.receipt = Some(receipt);
@@ -104,14 +107,17 @@ impl Message {
             }
             MessageEvent::OutcomeResolved {
                 outcome, receipt, at, ..
-            } => match outcome {
-                super::ResolvedOutcome::Sent => {
-                    self.receipt = receipt;
-                    self.sent_at = Some(at);
+            } => {
+                self.resolved = Some(outcome);
+                match outcome {
+                    ResolvedOutcome::Sent => {
+                        self.receipt = receipt;
+                        self.sent_at = Some(at);
+                    }
+                    ResolvedOutcome::Resend => self.retry_count += 1,
+                    ResolvedOutcome::Failed => {}
                 }
-                super::ResolvedOutcome::Resend => self.retry_count += 1,
-                super::ResolvedOutcome::Failed => {}
-            },
+            }
             MessageEvent::MessageFailed { .. }
             | MessageEvent::MessageCancelled { .. }
             | MessageEvent::OutcomeUnknown { .. } => {}

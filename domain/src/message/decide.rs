@@ -149,8 +149,11 @@ pub(super) fn decide(message: &Message, command: C) -> Result<Vec<E>, MessageErr
                     at,
                 }])
             }
-            (S::Sent | S::Delivered, ResolvedOutcome::Sent) | (S::Failed, ResolvedOutcome::Failed)
-                if message.attempt > 0 && resolved_before(message, outcome) =>
+            // Already true only where the first settlement was a resolution too.
+            (S::Sent | S::Delivered, ResolvedOutcome::Sent)
+            | (S::Failed, ResolvedOutcome::Failed)
+            | (S::Pending, ResolvedOutcome::Resend)
+                if message.resolved == Some(outcome) =>
             {
                 Ok(vec![])
             }
@@ -180,14 +183,5 @@ pub(super) fn decide(message: &Message, command: C) -> Result<Vec<E>, MessageErr
             S::Cancelled => Ok(vec![]),
             _ => Err(wrong_status),
         },
-    }
-}
-
-/// A repeated resolution is already true only where the first one was a resolution too.
-fn resolved_before(message: &Message, outcome: ResolvedOutcome) -> bool {
-    match outcome {
-        ResolvedOutcome::Sent => message.receipt.is_none(),
-        ResolvedOutcome::Failed => message.error_code.as_deref() == Some(super::OUTCOME_UNKNOWN),
-        ResolvedOutcome::Resend => false,
     }
 }

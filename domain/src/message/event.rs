@@ -52,7 +52,6 @@ pub enum MessageEvent {
         tenant_id: TenantId,
         conversation_id: WecomConversationId,
         message_type: MessageType,
-        #[cfg_attr(test, schemars(with = "Sealed<serde_json::Value>"))]
         content: Sealed<MessageContent>,
         priority: u8,
         /// When it is asked to be sent; absent: now.
