@@ -50,6 +50,8 @@ pub trait Gateway: Send + Sync {
 
     /// Has the instance fetch `url` and put it where images, files and mini-program covers are sent from.
     async fn cdn_c2c_upload(&self, guid: &str, kind: UploadKind, url: &str) -> Result<CdnFile, CallError>;
+    /// Writes the message at most once and never tries again by itself. A caller that drops the future before its end
+    /// has to take the outcome as [`SendOutcome::Unknown`].
     async fn send(&self, guid: &str, request: &SendRequest) -> SendOutcome;
     async fn revoke_msg(&self, guid: &str, conversation_id: &str, msg_id: &str) -> Result<(), CallError>;
 }

@@ -75,6 +75,9 @@ impl Transport {
         match self.http.post(url).json(body).send().await {
             Ok(response) => self.read(response).await,
             Err(error) if error.is_connect() || error.is_builder() => Ending::NotConnected { detail: detail(&error) },
+            Err(error) if was_not_acknowledged(&error) => Ending::Unknown {
+                detail: "what was written was not acknowledged in time".to_owned(),
+            },
             Err(error) if error.is_timeout() => Ending::Unknown {
                 detail: "no answer in time".to_owned(),
             },
@@ -145,6 +148,21 @@ fn retry_after(response: &Response) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// The write time-out: the kernel gave the connection up, unlike the client's own time-outs, which know no error number.
+fn was_not_acknowledged(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && error.raw_os_error().is_some()
+            && error.kind() == std::io::ErrorKind::TimedOut
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The innermost cause: the outer layers only say that a request failed.

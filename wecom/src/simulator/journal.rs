@@ -85,7 +85,12 @@ impl ClientJournal {
     fn append<C: Serialize>(&mut self, line: &Line<C>) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
-        self.file.write_all(&bytes)?;
+        let end = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&bytes) {
+            // What was written of it must not stand in front of the next line.
+            self.file.set_len(end)?;
+            return Err(error);
+        }
         self.lines += 1;
         Ok(())
     }

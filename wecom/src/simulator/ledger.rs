@@ -121,7 +121,11 @@ impl Ledger {
     pub(super) fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
-        (&*self.file).write_all(&line)?;
+        if let Err(error) = (&*self.file).write_all(&line) {
+            // What was written of it must not stand in front of the next entry.
+            self.file.set_len(self.end)?;
+            return Err(error);
+        }
         self.note(
             entry.guid,
             line.len(),

@@ -91,13 +91,7 @@ impl WorldState {
         };
         let auto_start = !fields.contains_key("auto_start") || flag(fields, "auto_start");
         let guid = random_id().to_string();
-        let number = 1 + self
-            .clients
-            .values()
-            .map(|client| client.number)
-            .max()
-            .unwrap_or_default();
-        self.insert(Client::new(guid.clone(), number, auto_start))?;
+        self.create(guid.clone(), auto_start)?;
         Ok(Outcome::answer(ok(json!({ "guid": guid }))))
     }
 

@@ -35,6 +35,8 @@ pub(super) struct World {
 pub(super) struct WorldState {
     pub(super) clients: BTreeMap<String, Client>,
     journal: ClientJournal,
+    /// Clients that were created so far, or what counts for it after a restart.
+    last_number: u64,
     pub(super) ledger: Ledger,
     pub(super) faults: Faults,
 }
@@ -105,9 +107,11 @@ impl World {
         // The ledger first: it holds the lock on the folder.
         let ledger = Ledger::open(&data_dir.join("ledger.ndjson"))?;
         let (journal, clients) = ClientJournal::open(data_dir.join("clients.ndjson"))?;
+        let last_number = clients.values().map(|client| client.number).max().unwrap_or_default();
         let world = Arc::new(Self {
             state: Mutex::new(WorldState {
                 clients,
+                last_number,
                 journal,
                 ledger,
                 faults: Faults::default(),
@@ -195,6 +199,7 @@ impl World {
         state.faults.clear();
         state.journal.clear()?;
         state.clients.clear();
+        state.last_number = 0;
         state.ledger.clear()?;
         self.deliveries.forget_all();
         Ok(())
@@ -309,8 +314,11 @@ impl WorldState {
         Ok(Some(result))
     }
 
-    pub(super) fn insert(&mut self, client: Client) -> io::Result<()> {
+    /// Creates a client; it is on disk before it exists.
+    pub(super) fn create(&mut self, guid: String, auto_start: bool) -> io::Result<()> {
+        let client = Client::new(guid, self.last_number + 1, auto_start);
         self.journal.put(&client)?;
+        self.last_number = client.number;
         self.clients.insert(client.guid.clone(), client);
         Ok(())
     }

@@ -262,10 +262,10 @@ impl Inbox {
     pub(crate) async fn wait_until(&self, wanted: impl Fn(&[Arrival]) -> bool) -> Vec<Arrival> {
         let mut arrived = self.arrived.subscribe();
         let waited = tokio::time::timeout(PATIENCE, arrived.wait_for(|arrivals| wanted(arrivals))).await;
-        match waited {
-            Ok(arrivals) => arrivals.unwrap().clone(),
-            Err(_) => panic!("waited in vain; arrived: {:#?}", self.arrivals()),
-        }
+        let Ok(arrivals) = waited else {
+            panic!("waited in vain; arrived: {:#?}", self.arrivals())
+        };
+        arrivals.unwrap().clone()
     }
 
     pub(crate) async fn wait_for(&self, wanted: impl Fn(&Callback) -> bool) -> Callback {

@@ -84,6 +84,30 @@ async fn a_connection_that_never_stands_is_not_connected() {
 }
 
 #[tokio::test]
+async fn a_request_that_the_peer_does_not_take_is_unknown_after_the_write_timeout() {
+    // Takes the connection and not one byte from it: the kernel's buffers fill, and the rest stays unwritten.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    let _held = tokio::spawn(async move {
+        let stream = listener.accept().await.unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let gateway = gateway_with(&base_url, |config| {
+        config.write_timeout = Duration::from_millis(500);
+        config.answer_timeout = Duration::from_secs(60);
+    });
+    let started = Instant::now();
+    let outcome = gateway.send("guid", &text("S:1", &"长".repeat(8_000_000))).await;
+    let detail = "what was written was not acknowledged in time".to_owned();
+    assert_eq!(outcome, SendOutcome::Unknown { detail });
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn answers_that_cannot_be_read_are_unknown() {
     for answer in [
         String::new(),
@@ -157,7 +181,7 @@ async fn a_throttle_by_status_may_say_for_how_long() {
     for (headers, retry_after) in [
         ("", None),
         ("retry-after: 7\r\n", Some(Duration::from_secs(7))),
-        ("retry-after: 999999999\r\n", Some(Duration::from_secs(24 * 3600))),
+        ("retry-after: 999999999\r\n", Some(Duration::from_hours(24))),
         ("retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n", None),
     ] {
         let outcome = send_to(&peer(http("429 Too Many Requests", headers, "")).await).await;
