@@ -43,7 +43,7 @@ impl<E> From<LoadError> for ExecuteError<E> {
 impl<E> From<AppendError> for ExecuteError<E> {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Conflict => Self::Contended,
+            AppendError::Conflict | AppendError::Locked => Self::Contended,
             AppendError::KeyInProgress => Self::KeyInProgress,
             AppendError::InDoubt(text) | AppendError::Unavailable(text) => Self::Unavailable(text),
             AppendError::Refused(text) => Self::Corrupt(text),
@@ -75,6 +75,9 @@ pub enum AppendError {
     Conflict,
     #[error("another append with the same idempotency key has not ended")]
     KeyInProgress,
+    /// Another append to one of the streams, or for one of the claims, has not ended.
+    #[error("another append has not ended")]
+    Locked,
     /// The connection broke after the statement was sent: it may have been committed.
     #[error("the answer to an append was lost: {0}")]
     InDoubt(String),
@@ -103,7 +106,7 @@ impl AppendError {
                 if place.contains("idempotency_keys") {
                     Self::KeyInProgress
                 } else {
-                    Self::Conflict
+                    Self::Locked
                 }
             }
             // The server was told to stop while it ran the statement.

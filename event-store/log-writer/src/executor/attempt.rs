@@ -122,9 +122,7 @@ impl Executor {
                 in_doubt.add(plan);
                 Ok(None)
             }
-            Err(error @ (AppendError::KeyInProgress | AppendError::Unavailable(_) | AppendError::Refused(_))) => {
-                Err(error.into())
-            }
+            Err(error) => Err(error.into()),
         }
     }
 

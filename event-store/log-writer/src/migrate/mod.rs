@@ -3,8 +3,8 @@
 
 mod cluster;
 
-use sqlx::ConnectOptions;
 use sqlx::migrate::Migrator;
+use sqlx::postgres::PgPoolOptions;
 use weft_platform::config::{Config, Secret};
 
 pub use cluster::{Role, ensure_database};
@@ -72,7 +72,9 @@ async fn run(migrator: &Migrator, key: &'static str, url: &Secret, role: &Role<'
         .map_err(|error| MigrateError::Url { key, error })?
         .application_name("weft migrate");
     ensure_database(&options, role).await?;
-    let mut connection = options.connect().await?;
-    migrator.run(&mut connection).await?;
+    // A pool of one: the migrator takes it where futures must be `Send`.
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+    migrator.run(&pool).await?;
+    pool.close().await;
     Ok(())
 }

@@ -1,0 +1,14 @@
+//! The event store on a real Postgres and a real Kafka.
+
+mod append;
+mod claims;
+mod conflicts;
+mod idempotency;
+mod keys;
+mod migrate;
+mod outages;
+mod proxy;
+mod relay;
+mod stock;
+mod support;
+mod tail;

@@ -1,0 +1,97 @@
+use sqlx::{Connection, PgConnection};
+use weft_log_writer::Executor;
+use weft_log_writer::migrate;
+use weft_log_writer::testing::{TestLog, config_of};
+use weft_platform::clock::Clock;
+
+async fn refused(log: &TestLog, statement: &str) -> bool {
+    let mut connection = PgConnection::connect(&log.log.url("weft_log")).await.unwrap();
+    let error = sqlx::query(statement).execute(&mut connection).await.err();
+    error
+        .and_then(|error| error.into_database_error())
+        .is_some_and(|error| error.code().as_deref() == Some("42501"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_role_may_append_and_never_change_or_delete_an_event() {
+    let log = TestLog::new().await;
+    for statement in [
+        "update events set payload = '{}'",
+        "delete from events",
+        "truncate events",
+        "alter table events add column x int",
+        "update log_identity set epoch = 2",
+        "create table mine (x int)",
+    ] {
+        assert!(refused(&log, statement).await, "{statement} was allowed");
+    }
+    assert!(!refused(&log, "select 1 from events").await);
+    let strangers: bool =
+        sqlx::query_scalar("select has_database_privilege('weft_keys', current_database(), 'connect')")
+            .fetch_one(&log.log.admin_pool().await)
+            .await
+            .unwrap();
+    assert!(!strangers, "every role may connect to the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_the_log_role_commit_synchronously_and_time_out() {
+    let log = TestLog::new().await;
+    let setting = "select current_setting('synchronous_commit'), current_setting('statement_timeout')";
+    let stock: (String, String) = sqlx::query_as(setting)
+        .fetch_one(&log.log.pool("weft_log").await)
+        .await
+        .unwrap();
+    assert_eq!(stock, ("on".to_owned(), "10s".to_owned()));
+    let executor = log.executor().await;
+    let ours: (String, String) = sqlx::query_as(setting).fetch_one(executor.pool()).await.unwrap();
+    assert_eq!(ours, ("on".to_owned(), "10s".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_that_run_at_once_and_again_agree() {
+    let log = TestLog::new().await;
+    let (log_name, keys_name) = (format!("{}_two", log.log.name()), format!("{}_two", log.keys.name()));
+    let config = config_of(&log_name, &keys_name);
+    let run = |_: usize| {
+        let config = config.clone();
+        tokio::spawn(async move {
+            migrate::log(&config).await.unwrap();
+            migrate::keys(&config).await.unwrap();
+        })
+    };
+    for ended in futures::future::join_all((0..4).map(run)).await {
+        ended.unwrap();
+    }
+    run(4).await.unwrap();
+    let outcome = Executor::connect(&config, Clock::system()).await;
+    let admin = log.log.admin_pool().await;
+    let identities: Option<i64> = match &outcome {
+        Ok(executor) => sqlx::query_scalar("select count(*) from log_identity")
+            .fetch_one(executor.pool())
+            .await
+            .ok(),
+        Err(_) => None,
+    };
+    for name in [log_name, keys_name] {
+        sqlx::query(&format!("drop database {name} with (force)"))
+            .execute(&admin)
+            .await
+            .unwrap();
+    }
+    assert_eq!(identities, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_not_migrated_is_refused_by_name() {
+    let mut log = TestLog::new().await;
+    let admin = log.log.admin_pool().await;
+    sqlx::query("drop table log_identity").execute(&admin).await.unwrap();
+    let refused = log.config.clone();
+    log.config.log.max_connections = 2;
+    let error = Executor::connect(&refused, Clock::system())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("weft migrate"), "{error}");
+}

@@ -1,0 +1,234 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::PgPool;
+use weft_domain::LogOrder;
+use weft_log_reader::{StoredEvent, Tail};
+use weft_log_writer::append::{Command, NewEvent, append};
+use weft_log_writer::testing::TestLog;
+use weft_platform::clock::Clock;
+
+const WRITERS: usize = 32;
+const COMMANDS: i64 = 60;
+
+fn event(stream: usize, sequence: i64) -> NewEvent {
+    NewEvent {
+        aggregate_type: "tenant",
+        aggregate_id: format!("stream-{stream:02}"),
+        sequence,
+        event_type: "TenantReactivated".to_owned(),
+        event_version: "1".to_owned(),
+        payload: r#"{"type":"TenantReactivated","at":"2026-01-01T00:00:00Z"}"#.to_owned(),
+        metadata: r#"{"tenant_id":"t"}"#.to_owned(),
+    }
+}
+
+/// What a reader saw: stream and sequence, in the order it saw them.
+type Seen = Vec<(String, i64)>;
+
+/// Every event once, each stream in order. The checker that both readers face.
+fn check(seen: &Seen, streams: usize, per_stream: i64) -> Result<(), String> {
+    let distinct: BTreeSet<_> = seen.iter().collect();
+    if distinct.len() != seen.len() {
+        return Err(format!("{} events were seen twice", seen.len() - distinct.len()));
+    }
+    let expected = streams * per_stream as usize;
+    if seen.len() != expected {
+        return Err(format!("{} of {expected} events were lost", expected - seen.len()));
+    }
+    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    for (stream, sequence) in seen {
+        let previous = last.insert(stream, *sequence).unwrap_or_default();
+        if *sequence != previous + 1 {
+            return Err(format!("{stream}: {sequence} was seen after {previous}"));
+        }
+    }
+    Ok(())
+}
+
+/// 32 writers, each its own stream, two events a command; every fourth command writes to a neighbour's second stream.
+async fn write(pool: PgPool, done: Arc<AtomicBool>) {
+    let writers = (0..WRITERS).map(|writer| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            for n in 0..COMMANDS {
+                let events = vec![event(writer, 2 * n + 1), event(writer, 2 * n + 2)];
+                let command = Command {
+                    events,
+                    ..Command::default()
+                };
+                append(&pool, Clock::system().now(), &[command]).await.unwrap();
+            }
+        })
+    });
+    for writer in futures::future::join_all(writers).await {
+        writer.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+}
+
+fn name(event: &StoredEvent) -> (String, i64) {
+    (event.aggregate_id.clone(), event.sequence)
+}
+
+/// Reads until the writers are done and a page comes back empty after that.
+async fn follow(pool: PgPool, done: Arc<AtomicBool>) -> (Seen, Vec<LogOrder>) {
+    let mut tail = Tail::new(pool, LogOrder::default());
+    let (mut seen, mut orders) = (Vec::new(), Vec::new());
+    loop {
+        let over = done.load(Ordering::SeqCst);
+        let page = tail.next_page(50).await.unwrap();
+        // Other transactions of the cluster may hold the last events back for a moment.
+        if page.is_empty() && over && seen.len() == WRITERS * 2 * COMMANDS as usize {
+            return (seen, orders);
+        }
+        seen.extend(page.iter().map(name));
+        orders.extend(page.iter().map(|event| event.order));
+    }
+}
+
+/// As so many do it: the largest position seen so far.
+async fn follow_naively(pool: PgPool, done: Arc<AtomicBool>) -> Seen {
+    let mut seen = Vec::new();
+    let mut last = 0_i64;
+    loop {
+        let over = done.load(Ordering::SeqCst);
+        let page: Vec<(String, i64, i64)> = sqlx::query_as(
+            "select aggregate_id, sequence, position from events where position > $1 order by position limit 50",
+        )
+        .bind(last)
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        if page.is_empty() && over {
+            return seen;
+        }
+        last = page.last().map_or(last, |(_, _, position)| *position);
+        seen.extend(page.into_iter().map(|(stream, sequence, _)| (stream, sequence)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_32_writers_the_tail_sees_every_event_once_and_the_naive_tail_loses_some() {
+    let mut naive_failed = false;
+    for round in 1..=5 {
+        let mut log = TestLog::new().await;
+        log.config.log.max_connections = 40;
+        let executor = log.executor().await;
+        let readers = log.log.pool("weft_log").await;
+        let done = Arc::new(AtomicBool::new(false));
+        let writers = tokio::spawn(write(executor.pool().clone(), Arc::clone(&done)));
+        let tail = tokio::spawn(follow(readers.clone(), Arc::clone(&done)));
+        let naive = tokio::spawn(follow_naively(readers, Arc::clone(&done)));
+        writers.await.unwrap();
+
+        let (seen, orders) = tail.await.unwrap();
+        check(&seen, WRITERS, 2 * COMMANDS).unwrap();
+        assert!(orders.is_sorted(), "the tail left log order");
+        if let Err(reason) = check(&naive.await.unwrap(), WRITERS, 2 * COMMANDS) {
+            println!("round {round}: the naive tail failed: {reason}");
+            naive_failed = true;
+            break;
+        }
+    }
+    assert!(
+        naive_failed,
+        "the naive tail was lucky five times: this test shows nothing"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_commits_late_is_waited_for_where_the_naive_tail_passes_it() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    let insert =
+        "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
+                  values ('tenant', $1, 1, 'TenantReactivated', '1', '{}', '{}')";
+    let mut slow = pool.begin().await.unwrap();
+    sqlx::query(insert).bind("slow").execute(&mut *slow).await.unwrap();
+    sqlx::query(insert).bind("fast").execute(&pool).await.unwrap();
+
+    let naive = async |after: i64| -> Vec<(String, i64)> {
+        sqlx::query_as("select aggregate_id, position from events where position > $1 order by position")
+            .bind(after)
+            .fetch_all(&pool)
+            .await
+            .unwrap()
+    };
+    let mut tail = Tail::new(pool.clone(), LogOrder::default());
+    let before = naive(0).await;
+    assert_eq!(before.len(), 1);
+    assert!(
+        tail.next_page(10).await.unwrap().is_empty(),
+        "the tail passed an event that is not settled"
+    );
+
+    slow.commit().await.unwrap();
+    assert!(
+        naive(before[0].1).await.is_empty(),
+        "the naive tail was expected to lose the slow event"
+    );
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(tail.next_page(10).await.unwrap().iter().map(name));
+    }
+    assert_eq!(seen, [("slow".to_owned(), 1), ("fast".to_owned(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_epoch_comes_before_the_current_one_whatever_its_transaction_ids() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    let write = async |stream: usize| {
+        let command = Command {
+            events: vec![event(stream, 1)],
+            ..Command::default()
+        };
+        append(&pool, Clock::system().now(), &[command]).await.unwrap();
+    };
+    write(1).await;
+    let admin = log.log.admin_pool().await;
+    // As after a restore of a log that had run ahead: the old epoch's transaction ids lie in the future.
+    sqlx::query("update events set transaction_id = '9000000000000'")
+        .execute(&admin)
+        .await
+        .unwrap();
+    sqlx::query("update log_identity set epoch = 2")
+        .execute(&admin)
+        .await
+        .unwrap();
+    write(2).await;
+    let mut tail = Tail::new(pool.clone(), LogOrder::default());
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(tail.next_page(10).await.unwrap().iter().map(name));
+    }
+    assert_eq!(seen, [("stream-01".to_owned(), 1), ("stream-02".to_owned(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tail_is_read_by_its_index() {
+    let log = TestLog::new().await;
+    let admin = log.log.admin_pool().await;
+    sqlx::query(
+        "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
+         select 'tenant', n::text, 1, 'E', '1', '{}', '{}' from generate_series(1, 20000) n",
+    )
+    .execute(&admin)
+    .await
+    .unwrap();
+    sqlx::query("analyze events").execute(&admin).await.unwrap();
+    let plan: Vec<String> = sqlx::query_scalar(
+        "explain select * from events
+         where (epoch, transaction_id, position) > (1::smallint, '5'::xid8, 5)
+           and (epoch < (select identity.epoch from log_identity identity)
+                or transaction_id < pg_snapshot_xmin(pg_current_snapshot()))
+         order by epoch, transaction_id, position limit 100",
+    )
+    .fetch_all(&admin)
+    .await
+    .unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("events_tail") && !plan.contains("Sort"), "{plan}");
+}
