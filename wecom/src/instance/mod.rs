@@ -35,6 +35,8 @@ pub struct InstanceGateway {
 pub enum InstanceConfigError {
     #[error("the gateway's address must be http:// or https:// with a host")]
     BadBaseUrl,
+    #[error("this build speaks no TLS; an https:// gateway needs one with the feature `tls`")]
+    NoTls,
     #[error("the HTTP client could not be built: {0}")]
     Http(#[from] reqwest::Error),
 }
@@ -43,6 +45,9 @@ impl InstanceGateway {
     pub fn new(config: InstanceConfig) -> Result<Self, InstanceConfigError> {
         if !matches!(config.base_url.scheme(), "http" | "https") || config.base_url.host().is_none() {
             return Err(InstanceConfigError::BadBaseUrl);
+        }
+        if config.base_url.scheme() == "https" && !cfg!(feature = "tls") {
+            return Err(InstanceConfigError::NoTls);
         }
         let transport = Transport::new(&config)?;
         Ok(Self { config, transport })
