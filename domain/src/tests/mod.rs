@@ -4,3 +4,4 @@ pub(crate) mod fixtures;
 pub(crate) mod matrix;
 mod samples;
 mod schemas;
+mod values;
