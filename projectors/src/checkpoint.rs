@@ -1,0 +1,134 @@
+//! How far a projection has come: advanced by compare-and-set in the transaction that writes the rows, which makes the
+//! pair exact and fences a paused old consumer.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::{PgConnection, PgPool};
+use uuid::Uuid;
+use weft_domain::LogOrder;
+use weft_platform::kafka::TopicPartition;
+
+use crate::error::ProjectionError;
+use crate::generation::Generation;
+
+/// Where one partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub next_offset: i64,
+    /// The newest event applied.
+    pub high_water: LogOrder,
+    pub log_id: Option<Uuid>,
+}
+
+/// One partition's step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advance {
+    pub partition: TopicPartition,
+    pub from: Checkpoint,
+    pub to: Checkpoint,
+}
+
+/// The checkpoints of `projection` on every partition of the `topics` (name and partition count); missing ones are made.
+pub async fn load(
+    pool: &PgPool,
+    projection: &str,
+    generation: Generation,
+    topics: &[(String, i32)],
+) -> Result<HashMap<TopicPartition, Checkpoint>, ProjectionError> {
+    let all: Vec<TopicPartition> = topics
+        .iter()
+        .flat_map(|(topic, count)| {
+            (0..*count).map(|partition| TopicPartition {
+                topic: topic.clone(),
+                partition,
+            })
+        })
+        .collect();
+    let topics: Vec<&str> = all.iter().map(|partition| partition.topic.as_str()).collect();
+    let partitions: Vec<i32> = all.iter().map(|partition| partition.partition).collect();
+    sqlx::query(
+        "insert into checkpoints (projection, topic, partition, next_offset, generation)
+         select $1, topic, partition, 0, $4 from unnest($2::text[], $3::integer[]) as wanted (topic, partition)
+         on conflict do nothing",
+    )
+    .bind(projection)
+    .bind(&topics)
+    .bind(&partitions)
+    .bind(generation.number())
+    .execute(pool)
+    .await?;
+    let rows: Vec<(String, i32, i64, i16, i64, i64, i32, Option<Uuid>)> = sqlx::query_as(
+        "select topic, partition, next_offset, epoch, transaction_id, position, generation, log_id
+         from checkpoints join unnest($2::text[], $3::integer[]) as wanted (topic, partition) using (topic, partition)
+         where projection = $1",
+    )
+    .bind(projection)
+    .bind(&topics)
+    .bind(&partitions)
+    .fetch_all(pool)
+    .await?;
+    let mut checkpoints = HashMap::with_capacity(rows.len());
+    for (topic, partition, next_offset, epoch, transaction_id, position, found, log_id) in rows {
+        if found != generation.number() {
+            return Err(ProjectionError::HandedOver {
+                ours: generation.number(),
+                found,
+            });
+        }
+        let high_water = LogOrder {
+            epoch,
+            transaction_id,
+            position,
+        };
+        checkpoints.insert(
+            TopicPartition { topic, partition },
+            Checkpoint {
+                next_offset,
+                high_water,
+                log_id,
+            },
+        );
+    }
+    Ok(checkpoints)
+}
+
+/// Moves every partition of `steps`, or says that somebody else did. The rows stay locked until the transaction ends.
+pub async fn advance(
+    connection: &mut PgConnection,
+    projection: &str,
+    generation: Generation,
+    steps: &[Advance],
+) -> Result<(), ProjectionError> {
+    let moved = sqlx::query(
+        "update checkpoints c
+         set next_offset = step.next_offset, epoch = step.epoch, transaction_id = step.transaction_id,
+             position = step.position, log_id = step.log_id, updated_at = clock_timestamp()
+         from unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[], $8::bigint[], $9::bigint[],
+                     $10::uuid[])
+              as step (topic, partition, expected, next_offset, epoch, transaction_id, position, log_id)
+         where c.projection = $1 and c.topic = step.topic and c.partition = step.partition
+           and c.next_offset = step.expected and c.generation = $2",
+    )
+    .bind(projection)
+    .bind(generation.number())
+    .bind(column(steps, |step| step.partition.topic.clone()))
+    .bind(column(steps, |step| step.partition.partition))
+    .bind(column(steps, |step| step.from.next_offset))
+    .bind(column(steps, |step| step.to.next_offset))
+    .bind(column(steps, |step| step.to.high_water.epoch))
+    .bind(column(steps, |step| step.to.high_water.transaction_id))
+    .bind(column(steps, |step| step.to.high_water.position))
+    .bind(column(steps, |step| step.to.log_id))
+    .execute(connection)
+    .await?
+    .rows_affected();
+    if moved == steps.len() as u64 {
+        Ok(())
+    } else {
+        Err(ProjectionError::Fenced)
+    }
+}
+
+fn column<T>(steps: &[Advance], field: impl Fn(&Advance) -> T) -> Vec<T> {
+    steps.iter().map(field).collect()
+}

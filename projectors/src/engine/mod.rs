@@ -1,0 +1,49 @@
+//! Reads the topics of a projection and applies each batch in one transaction with its checkpoint.
+//!
+//! Exact, because each partition has one writer in log order: whatever is at or below a partition's high-water was
+//! applied, in the transaction that moved it there.
+
+mod backoff;
+mod batch;
+mod run;
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+
+use crate::error::ProjectionError;
+use crate::event::Event;
+use crate::shape::Shape;
+
+pub use backoff::Backoff;
+pub use batch::{Batch, Progress};
+pub use run::{Engine, Session};
+
+/// One read model: what it reads, and how a batch of events becomes rows.
+pub trait Projection: Send + Sync + 'static {
+    /// What the batch needs from outside the views' database, gathered before its transaction begins.
+    type Prepared: Send;
+
+    /// Its name in `checkpoints`; the read model's own.
+    const NAME: &'static str;
+    /// Its name in `/readyz` and `/api/v1/monitor/health`.
+    const HEALTH: &'static str;
+    /// The aggregates whose topics it reads.
+    const AGGREGATES: &'static [&'static str];
+    const SHAPE: Shape;
+    /// Events of one transaction at most, and how long the first of a batch waits for more.
+    const MAX_BATCH: usize = 1_000;
+    const LINGER: Duration = Duration::from_millis(20);
+
+    /// Done before the transaction begins, and again when it has to be repeated. For a store without transactions, this
+    /// is where the rows are written: it must change nothing the second time.
+    fn prepare(&self, events: &[Event]) -> impl Future<Output = Result<Self::Prepared, ProjectionError>> + Send;
+
+    /// Writes the rows, in the transaction that moves the checkpoint.
+    fn write(
+        &self,
+        connection: &mut PgConnection,
+        events: &[Event],
+        prepared: Self::Prepared,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+}

@@ -1,0 +1,88 @@
+//! Why a projection does not go on.
+
+use uuid::Uuid;
+use weft_platform::kafka::{InvalidRecord, TopicPartition};
+use weft_platform::keys::KeysError;
+
+/// What stops a projection. Nothing here skips an event: all but `LogReplaced` and `HandedOver` are tried again from the
+/// stored checkpoint, for ever.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    #[error("the views' database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("ClickHouse: {0}")]
+    ClickHouse(#[from] clickhouse::error::Error),
+    #[error("ClickHouse does not answer")]
+    ClickHouseTimeout,
+    #[error("the keys: {0}")]
+    Keys(#[from] KeysError),
+    #[error("Kafka: {0}")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// Another process writes this projection, or did since.
+    #[error("fenced: another process moved the checkpoint")]
+    Fenced,
+    /// An event is missing between what is projected and what came.
+    #[error("version gap: event {found} of {stream} came where {expected} should follow")]
+    VersionGap { stream: Uuid, expected: i64, found: i64 },
+    /// The stream's first event is not the one that creates its aggregate.
+    #[error("the stream {stream} does not begin with the event that creates it")]
+    Unfounded { stream: Uuid },
+    /// Kafka dropped records that were not projected yet, by retention.
+    #[error(
+        "missing events: {topic}/{partition} goes on at offset {found}, but {expected} is next: the view must be \
+         rebuilt from the log"
+    )]
+    MissingEvents {
+        topic: String,
+        partition: i32,
+        expected: i64,
+        found: i64,
+    },
+    /// The topics carry another log's events.
+    #[error("log replaced: the view was made from log {known}, but events of log {found} come: it must be rebuilt")]
+    LogReplaced { known: Uuid, found: Uuid },
+    /// A newer generation took over.
+    #[error("generation {found} of this view took over from generation {ours}")]
+    HandedOver { ours: i32, found: i32 },
+}
+
+impl ProjectionError {
+    /// Waiting does not help: only a person, or another program, does.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::LogReplaced { .. } | Self::HandedOver { .. })
+    }
+}
+
+/// Why one partition stops while the others go on: a rolling deploy's newer event, or a record that nobody can read.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionError {
+    #[error(transparent)]
+    Decode(#[from] weft_log_reader::typed::DecodeError),
+    #[error(transparent)]
+    Record(#[from] InvalidRecord),
+    #[error("the {aggregate} event {aggregate_id}:{sequence} names no UUID as its stream")]
+    NoUuid {
+        aggregate: String,
+        aggregate_id: String,
+        sequence: i64,
+    },
+}
+
+/// A partition and what stopped it.
+#[derive(Debug)]
+pub struct Stopped {
+    pub partition: TopicPartition,
+    pub offset: i64,
+    pub error: PartitionError,
+}
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TopicPartition { topic, partition } = &self.partition;
+        write!(
+            f,
+            "{topic}/{partition} stopped at offset {}: {}",
+            self.offset, self.error
+        )
+    }
+}

@@ -1,0 +1,40 @@
+//! Keeps the monthly partitions of `messages` ahead of time. A message that finds none lies in the default partition
+//! until the next look moves it, so nothing waits for this.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use weft_platform::clock::Clock;
+
+const MONTHS_BEFORE: i32 = 1;
+const MONTHS_AFTER: i32 = 2;
+const EVERY: Duration = Duration::from_secs(24 * 3_600);
+const AFTER_A_FAILURE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(pool: &PgPool, clock: Clock, shutdown: CancellationToken) {
+    loop {
+        let made = sqlx::query_scalar::<_, i32>("select ensure_message_partitions($1, $2, $3)")
+            .bind(clock.now())
+            .bind(MONTHS_BEFORE)
+            .bind(MONTHS_AFTER)
+            .fetch_one(pool)
+            .await;
+        let wait = match made {
+            Ok(made) => {
+                if made > 0 {
+                    tracing::info!(made, "partitions of messages");
+                }
+                EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%error, "partitions of messages could not be made");
+                AFTER_A_FAILURE
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
