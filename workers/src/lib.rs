@@ -1,1 +1,139 @@
-//! Process managers: react to events by doing something outside, and send commands back.
+//! Process managers: they react to events by doing something outside, and send commands back.
+//!
+//! One worker per file or folder: `feed` turns Kafka's events into rows of durable queues; `session` makes instances
+//! and logs accounts in; `heartbeat` watches sessions; `dispatch` sends; `callbacks` interprets what WeCom tells. Kafka
+//! only wakes: the queues can be rebuilt from the log at any time.
+
+mod backoff;
+mod callbacks;
+mod context;
+mod dispatch;
+mod error;
+mod feed;
+mod heartbeat;
+mod leader;
+mod owner;
+mod pool;
+mod queue;
+mod rebuild;
+mod samples;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use weft_log_writer::Executor;
+use weft_platform::clock::Clock;
+use weft_platform::config::Config;
+use weft_platform::health::Health;
+use weft_wecom::gateway::Gateway;
+use weft_wecom::instance::{HostedKeys, InstanceConfig, InstanceGateway, UploadTypes};
+
+use self::context::{Context, Signals};
+use self::dispatch::{ActiveLanes, RecentReceipts};
+pub use self::error::WorkerError;
+use self::owner::Owner;
+pub use self::rebuild::{Rebuilt, rebuild};
+use self::samples::Samples;
+
+/// Wakes workers of the same process; those of others look by themselves.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerWake {
+    /// Told by the ingress after it has stored a callback.
+    pub callbacks: Arc<Notify>,
+}
+
+/// The way to WeCom that the configuration names.
+pub fn gateway(config: &Config) -> Result<Arc<dyn Gateway>, WorkerError> {
+    let wecom = &config.wecom;
+    let hosted = match (&wecom.app_key, &wecom.app_secret) {
+        (Some(key), Some(secret)) => Some(HostedKeys {
+            app_key: key.expose().to_owned(),
+            app_secret: secret.expose().to_owned(),
+        }),
+        _ => None,
+    };
+    let instance = InstanceConfig {
+        hosted,
+        connect_timeout: Duration::from_secs(wecom.connect_timeout_seconds),
+        answer_timeout: Duration::from_secs(wecom.answer_timeout_seconds),
+        upload_types: UploadTypes {
+            image: wecom.image_file_type.into(),
+            file: wecom.file_file_type.into(),
+        },
+        ..InstanceConfig::new(wecom.instance_url.clone())
+    };
+    let gateway = InstanceGateway::new(instance).map_err(|error| WorkerError::Gateway(error.to_string()))?;
+    Ok(Arc::new(gateway))
+}
+
+/// Runs all workers until the shutdown. Outages of Postgres, Kafka and WeCom are waited out and told to `health`.
+pub async fn run(
+    config: Arc<Config>,
+    executor: Executor,
+    gateway: Arc<dyn Gateway>,
+    clock: Clock,
+    health: Health,
+    wake: WorkerWake,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
+    for part in [
+        feed::PART,
+        session::PART,
+        heartbeat::PART,
+        dispatch::PART,
+        callbacks::PART,
+    ] {
+        health.expect(part);
+    }
+    let ctx = Context {
+        pool: pool::queue_pool(&config)?,
+        samples: Samples::new(&config.kafka)?,
+        owner: Owner::new(clock.new_id()),
+        executor,
+        gateway,
+        clock,
+        health,
+        shutdown: shutdown.clone(),
+        wake,
+        signals: Arc::new(Signals::default()),
+        lanes: ActiveLanes::default(),
+        receipts: RecentReceipts::default(),
+        config,
+    };
+    let holder = tokio::spawn({
+        let ctx = ctx.clone();
+        async move { ctx.owner.hold(ctx.config.log.url.expose()).await }
+    });
+    let tasks = TaskTracker::new();
+    let shared = |ctx: &Context| ctx.clone();
+    let c = shared(&ctx);
+    tasks.spawn(async move { leader::lead(&c, feed::PART, || feed::run(&c)).await });
+    let c = shared(&ctx);
+    tasks.spawn(async move { leader::lead(&c, callbacks::PART, || callbacks::run(&c)).await });
+    let c = shared(&ctx);
+    tasks.spawn(async move { leader::lead(&c, callbacks::PURGE_PART, || callbacks::purge(&c)).await });
+    let c = shared(&ctx);
+    tasks.spawn(async move { until_shutdown(&c, session::run(&c)).await });
+    let c = shared(&ctx);
+    tasks.spawn(async move { until_shutdown(&c, heartbeat::run(&c)).await });
+    let c = shared(&ctx);
+    // Ends by itself: messages in hand are finished first.
+    tasks.spawn(async move { dispatch::run(&c).await });
+    tasks.close();
+    shutdown.cancelled().await;
+    tasks.wait().await;
+    // Last: the leases of what was still in hand are free from now on.
+    holder.abort();
+    Ok(())
+}
+
+async fn until_shutdown(ctx: &Context, worker: impl Future<Output = ()>) {
+    tokio::select! {
+        () = worker => {}
+        () = ctx.shutdown.cancelled() => {}
+    }
+}

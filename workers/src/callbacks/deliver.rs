@@ -1,0 +1,59 @@
+//! Records what callbacks say of sent messages.
+
+use futures::StreamExt;
+use uuid::Uuid;
+use weft_domain::TenantId;
+use weft_domain::message::{Message, MessageCommand};
+
+use super::ACTOR;
+use super::rows::StoredCallback;
+use crate::context::{Cause, Context};
+use crate::error::WorkerError;
+use crate::queue::KnownMessage;
+
+/// Commands at once: each is an append of its own, with its message's own correlation.
+const AT_ONCE: usize = 16;
+
+/// Something that a callback says of a message.
+pub(super) struct Fact {
+    pub(super) message: KnownMessage,
+    pub(super) tenant_id: Uuid,
+    pub(super) callback_id: Uuid,
+    pub(super) command: MessageCommand,
+}
+
+impl Fact {
+    pub(super) fn new(row: &StoredCallback, message: KnownMessage, command: MessageCommand) -> Self {
+        Self {
+            message,
+            tenant_id: row.tenant_id,
+            callback_id: row.id,
+            command,
+        }
+    }
+}
+
+/// Records facts; one that does not fit its message any more is none.
+pub(super) async fn record(ctx: &Context, facts: Vec<Fact>) -> Result<(), WorkerError> {
+    let mut recorded = futures::stream::iter(facts)
+        .map(|fact| record_one(ctx, fact))
+        .buffer_unordered(AT_ONCE);
+    while let Some(result) = recorded.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+async fn record_one(ctx: &Context, fact: Fact) -> Result<(), WorkerError> {
+    let cause = Cause {
+        correlation_id: fact.message.correlation_id,
+        causation_id: Some(fact.callback_id.to_string()),
+        traceparent: String::new(),
+    };
+    let options = ctx.options(ACTOR, TenantId(fact.tenant_id), &cause);
+    let id = fact.message.message_id.to_string();
+    if let Err(refusal) = ctx.execute::<Message>(&id, fact.command, &options).await? {
+        tracing::debug!(message.id = %id, %refusal, "a callback does not fit its message");
+    }
+    Ok(())
+}

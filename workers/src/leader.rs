@@ -1,0 +1,75 @@
+//! Work that one process at a time does: the feed of the queues, the interpretation of callbacks.
+//!
+//! Leadership is a session advisory lock: free the moment the leader's connection ends. Two leaders for a moment (a
+//! leader that has lost its connection and not noticed) do no harm: the feed is fenced by compare-and-set, and
+//! callbacks are interpreted into commands that are idempotent.
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+
+use crate::backoff;
+use crate::context::Context;
+use crate::error::WorkerError;
+
+const RETRY: Duration = Duration::from_millis(500);
+const CHECK: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Runs `body` again and again while this process leads `part`, until the shutdown. `body` reports its own readiness.
+pub(crate) async fn lead(ctx: &Context, part: &'static str, body: impl AsyncFn() -> Result<(), WorkerError>) {
+    let mut failures = 0;
+    while !ctx.shutdown.is_cancelled() {
+        let led = tokio::select! {
+            () = ctx.shutdown.cancelled() => return,
+            led = lead_once(ctx, part, &body) => led,
+        };
+        let wait = match led {
+            Ok(()) => {
+                failures = 0;
+                RETRY
+            }
+            Err(error) => {
+                ctx.health.failing(part, error.to_string());
+                tracing::warn!(part, %error, "trying again");
+                failures += 1;
+                backoff::exponential(RETRY, LONGEST_WAIT, failures - 1)
+            }
+        };
+        if !ctx.pause(wait).await {
+            return;
+        }
+    }
+}
+
+/// `Ok`: somebody else leads, or `body` ended well.
+async fn lead_once(
+    ctx: &Context,
+    part: &'static str,
+    body: &impl AsyncFn() -> Result<(), WorkerError>,
+) -> Result<(), WorkerError> {
+    let mut connection = PgConnection::connect(ctx.config.log.url.expose()).await?;
+    let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
+        .bind(format!("weft {part}"))
+        .fetch_one(&mut connection)
+        .await?;
+    if !locked {
+        // Another process does it; this one is as ready as can be.
+        ctx.health.ready(part);
+        return Ok(());
+    }
+    let watch = async {
+        loop {
+            tokio::time::sleep(CHECK).await;
+            connection.ping().await?;
+        }
+    };
+    tokio::select! {
+        ended = body() => ended,
+        lost = watch => {
+            let lost: Result<(), sqlx::Error> = lost;
+            lost?;
+            Err(WorkerError::LeadershipLost)
+        }
+    }
+}
