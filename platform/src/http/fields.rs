@@ -133,6 +133,10 @@ impl Node {
         &self.value
     }
 
+    pub fn into_value(self) -> Value {
+        self.value
+    }
+
     /// Any text without NUL and lone surrogates.
     fn take_text(&mut self) -> Result<String, (&'static str, &'static str)> {
         match self.value.take() {
@@ -219,10 +223,20 @@ impl Node {
 
     /// An RFC 3339 time.
     pub fn time(self) -> Option<DateTime<Utc>> {
-        self.parsed("an RFC 3339 time such as 2026-01-31T08:00:00Z", |text| {
-            let time = DateTime::parse_from_rfc3339(text).ok()?;
-            Some(time.with_timezone(&Utc))
-        })
+        self.parsed(A_TIME, parse_time)
+    }
+
+    /// An RFC 3339 time that is not after `latest`; `limit` says so in words.
+    pub fn time_until(mut self, latest: DateTime<Utc>, limit: &str) -> Option<DateTime<Utc>> {
+        let text = match self.take_text() {
+            Ok(text) => text,
+            Err((code, detail)) => return self.refuse(code, detail),
+        };
+        match parse_time(&text) {
+            None => self.refuse("format", format!("must be {A_TIME}")),
+            Some(time) if time > latest => self.refuse("out_of_range", format!("must be {limit}")),
+            time => time,
+        }
     }
 
     /// An absolute http(s) address, kept as sent.
@@ -310,6 +324,13 @@ impl Node {
         }
         (list.len() == count).then_some(list)
     }
+}
+
+const A_TIME: &str = "an RFC 3339 time such as 2026-01-31T08:00:00Z";
+
+fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    Some(time.with_timezone(&Utc))
 }
 
 /// A UUID in its usual form, `8-4-4-4-12` digits; no braces, no `urn:`.
@@ -445,6 +466,16 @@ mod tests {
         assert_eq!(code(json!(1.5)), Some("type"));
         assert_eq!(code(json!("1")), Some("type"));
         assert_eq!(code(json!(true)), Some("type"));
+    }
+
+    #[test]
+    fn a_time_may_have_a_latest() {
+        let latest = "2026-01-31T08:00:00Z".parse().unwrap();
+        let code = |value| fault(value, |node| node.time_until(latest, "before February"));
+        assert_eq!(code(json!("2026-01-31T16:00:00+08:00")), None);
+        assert_eq!(code(json!("2026-01-31T08:00:00.001Z")), Some("out_of_range"));
+        assert_eq!(code(json!("31.1.2026")), Some("format"));
+        assert_eq!(code(json!(1_769_846_400)), Some("type"));
     }
 
     #[test]

@@ -52,7 +52,10 @@ struct Body<'a> {
 }
 
 impl Problem {
-    #[allow(clippy::needless_pass_by_value, reason = "callers hand over an error or a text and are done with it")]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over an error or a text and are done with it"
+    )]
     pub fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
         Self {
             status,

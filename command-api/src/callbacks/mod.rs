@@ -1,0 +1,3 @@
+//! What WeCom tells us, taken in.
+
+pub(crate) mod instance;

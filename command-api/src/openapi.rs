@@ -1,0 +1,207 @@
+//! The routes with their contract, and what every operation's contract has in common.
+
+use axum::extract::DefaultBodyLimit;
+use serde::Serialize;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::state::CommandState;
+use crate::{accounts, callbacks, messages};
+
+/// RFC 9457, with a stable code.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem, example = json!({
+    "type": "/problems/account.wrong_status",
+    "title": "The account's status does not allow this",
+    "status": 409,
+    "detail": "StartLogin is not possible while the account is disabled",
+    "code": "account.wrong_status",
+    "instance": "/requests/0193f1a2-7b3c-7d4e-8f50-6172839405a6",
+}))]
+struct ProblemForm {
+    /// `/problems/<code>`, a page about it.
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: String,
+    /// Stable, dotted.
+    code: String,
+    /// `/requests/<request id>`
+    instance: String,
+    /// Everything that is wrong with the request, for `request.invalid`.
+    errors: Option<Vec<FieldErrorForm>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = FieldError)]
+struct FieldErrorForm {
+    /// JSON Pointer into the body, or `?name` for a query parameter.
+    pointer: String,
+    code: String,
+    detail: String,
+}
+
+/// Every command and the callback ingress.
+pub(crate) fn routes() -> OpenApiRouter<CommandState> {
+    let info = Info::new("Weft", env!("CARGO_PKG_VERSION"));
+    let mut router = OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info).build())
+        .routes(routes!(accounts::create::handler))
+        .routes(routes!(accounts::update::handler, accounts::delete::handler))
+        .routes(routes!(accounts::login::handler))
+        .routes(routes!(accounts::qrcode::handler))
+        .routes(routes!(accounts::verify_login::handler))
+        .routes(routes!(accounts::cancel_login::handler))
+        .routes(routes!(accounts::logout::handler))
+        .routes(routes!(accounts::disable::handler))
+        .routes(routes!(accounts::enable::handler))
+        .routes(routes!(messages::send::handler))
+        .routes(routes!(messages::batch_send::handler))
+        .routes(routes!(messages::cancel::handler))
+        .routes(routes!(messages::resolve::handler))
+        .routes(routes!(callbacks::instance::handler))
+        // Each route reads its body itself, with the limit of its own.
+        .layer(DefaultBodyLimit::disable());
+    complete(router.get_openapi_mut());
+    router
+}
+
+/// Adds what all operations share.
+fn complete(api: &mut OpenApi) {
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    let mut schemas = Vec::new();
+    ProblemForm::schemas(&mut schemas);
+    schemas.push((ProblemForm::name().into_owned(), ProblemForm::schema()));
+    components.schemas.extend(schemas);
+    for (path, item) in &mut api.paths.paths {
+        let is_callback = path.contains("/callbacks/");
+        if let Some(post) = &mut item.post
+            && !is_callback
+        {
+            header(
+                post,
+                "Idempotency-Key",
+                "1 to 255 visible ASCII characters; a repeated request gets the first one's answer",
+            );
+        }
+        for operation in [&mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+            if !is_callback && path.contains("{id}") {
+                header(
+                    operation,
+                    "If-Match",
+                    "The version that must be the present one, as an ETag had it, or *",
+                );
+            }
+            if !is_callback {
+                success_headers(operation);
+            }
+            problem(operation, "413", "request.too_large");
+        }
+        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete]
+            .into_iter()
+            .flatten()
+        {
+            if !is_callback {
+                problem(operation, "400", "request.malformed, idempotency.key_malformed");
+                problem(operation, "401", "auth.required, auth.invalid");
+                problem(operation, "403", "permission.denied");
+                problem(operation, "412", "version.mismatch");
+                problem(operation, "415", "request.media_type");
+                problem(operation, "422", "request.invalid, idempotency.key_reused");
+            }
+            problem(operation, "500", "internal");
+            problem(operation, "503", "log.unavailable, log.contended, request.timeout");
+            for (status, response) in &mut operation.responses.responses {
+                if let (true, RefOr::T(response)) = (status.as_str() >= "400", response) {
+                    *response = as_problem(response.description.clone());
+                }
+            }
+        }
+        if let Some(get) = &mut item.get {
+            for status in ["412", "415"] {
+                get.responses.responses.remove(status);
+            }
+        }
+    }
+}
+
+fn header(operation: &mut Operation, name: &str, description: &str) {
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build();
+    operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
+}
+
+fn success_headers(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if !status.starts_with('2') {
+            continue;
+        }
+        for (name, description) in [
+            ("ETag", "The stream's version; absent for batches"),
+            ("Weft-Consistency", "Send it with a read that must show this change"),
+            (
+                "Idempotent-Replayed",
+                "`true` when an earlier request's answer is repeated",
+            ),
+        ] {
+            let header = HeaderBuilder::new()
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+                .description(Some(description))
+                .build();
+            response.headers.insert(name.to_owned(), RefOr::T(header));
+        }
+    }
+}
+
+/// Adds a refusal that the operation does not name itself.
+fn problem(operation: &mut Operation, status: &str, codes: &str) {
+    let response = RefOr::T(Response::new(codes));
+    operation
+        .responses
+        .responses
+        .entry(status.to_owned())
+        .or_insert(response);
+}
+
+fn as_problem(codes: String) -> Response {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    ResponseBuilder::new()
+        .description(codes)
+        .content("application/problem+json", content)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::openapi;
+
+    #[test]
+    fn the_contract_is_as_reviewed() {
+        insta::assert_json_snapshot!("openapi", openapi());
+    }
+
+    #[test]
+    fn every_reference_has_its_schema() {
+        let text = openapi().to_json().unwrap();
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+}

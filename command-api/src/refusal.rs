@@ -1,0 +1,187 @@
+//! Every way a command can fail, as the problem that the caller is told. No `_` arm: a new error must choose its code.
+
+use axum::http::StatusCode;
+use weft_domain::ClaimKind;
+use weft_domain::account::{AccountError, AccountStatus};
+use weft_domain::message::MessageError;
+use weft_log_writer::ExecuteError;
+use weft_log_writer::seal::SealError;
+use weft_platform::http::Problem;
+use weft_platform::keys::KeysError;
+
+pub(crate) fn account_not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "account.not_found", AccountError::NotFound)
+}
+
+pub(crate) fn message_not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "message.not_found", MessageError::NotFound)
+}
+
+/// What an aggregate's refusal means to a caller.
+pub(crate) trait Refusal {
+    fn problem(self) -> Problem;
+}
+
+impl Refusal for AccountError {
+    fn problem(self) -> Problem {
+        let wrong_status = |error: &Self| Problem::new(StatusCode::CONFLICT, "account.wrong_status", error);
+        match self {
+            // Deleted between the look at it and the command.
+            Self::NotFound
+            | Self::WrongStatus {
+                status: AccountStatus::Deleted,
+                ..
+            } => account_not_found(),
+            Self::WrongStatus { .. } | Self::TooManyQrCodes { .. } => wrong_status(&self),
+            Self::LoginAttemptOver => Problem::new(StatusCode::CONFLICT, "account.login_attempt_over", self),
+            Self::AlreadyExists => defect(&self),
+        }
+    }
+}
+
+impl Refusal for MessageError {
+    fn problem(self) -> Problem {
+        match self {
+            Self::NotFound => message_not_found(),
+            Self::WrongStatus { .. } | Self::AttemptOver { .. } | Self::TooEarly(_) => {
+                Problem::new(StatusCode::CONFLICT, "message.wrong_status", self)
+            }
+            Self::AlreadyExists => defect(&self),
+        }
+    }
+}
+
+impl Refusal for std::convert::Infallible {
+    fn problem(self) -> Problem {
+        match self {}
+    }
+}
+
+/// The problem that an executor's error is.
+pub(crate) fn problem_of<E: Refusal>(error: ExecuteError<E>) -> Problem {
+    match error {
+        ExecuteError::Domain(error) => error.problem(),
+        ExecuteError::VersionMismatch { current } => Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "version.mismatch",
+            format!("If-Match does not name the present version, \"{current}\""),
+        ),
+        ExecuteError::ClaimTaken(claim) => match claim.kind {
+            ClaimKind::AccountName => Problem::new(
+                StatusCode::CONFLICT,
+                "account.name_taken",
+                "another account of the tenant has this name",
+            ),
+            // No command of a caller claims these.
+            ClaimKind::InstanceGuid | ClaimKind::TenantCode => defect(&claim.kind.as_str()),
+        },
+        ExecuteError::EventTooLarge => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "request.too_large",
+            "what this request says is too large to be stored as one event",
+        ),
+        ExecuteError::KeyReused => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency.key_reused",
+            "this Idempotency-Key was used before with another body",
+        ),
+        ExecuteError::KeyInProgress => Problem::new(
+            StatusCode::CONFLICT,
+            "idempotency.in_progress",
+            "the first request with this Idempotency-Key has not ended",
+        )
+        .with_retry_after(1),
+        ExecuteError::Contended => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "log.contended",
+            "other commands kept coming first; nothing was changed: try again",
+        )
+        .with_retry_after(1),
+        ExecuteError::Unavailable(reason) => {
+            tracing::warn!(%reason, "the log is unavailable");
+            Problem::log_unavailable()
+        }
+        ExecuteError::Corrupt(reason) => defect(&reason),
+    }
+}
+
+/// The problem of sealing or opening an account's or message's data.
+pub(crate) fn seal_problem(error: SealError) -> Problem {
+    match error {
+        SealError::Keys(error) => keys_problem(error),
+        SealError::Shape(error) => defect(&error),
+    }
+}
+
+/// Without keys no command that brings personal data can be carried out.
+pub(crate) fn keys_problem(error: KeysError) -> Problem {
+    match error {
+        KeysError::Unavailable(reason) => {
+            tracing::warn!(%reason, "the keys are unavailable");
+            Problem::log_unavailable()
+        }
+        // Whose key is gone was deleted.
+        KeysError::Destroyed(_) => account_not_found(),
+        KeysError::Url(_)
+        | KeysError::MasterKey
+        | KeysError::WrongMasterKey(_)
+        | KeysError::NoAccess
+        | KeysError::Cipher => defect(&error),
+    }
+}
+
+/// An error of ours: logged here, once.
+pub(crate) fn defect(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "a command failed");
+    Problem::internal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: ExecuteError<AccountError>) -> (u16, &'static str, Option<u64>) {
+        let problem = problem_of(error);
+        (problem.status.as_u16(), problem.code, problem.retry_after)
+    }
+
+    #[test]
+    fn errors_have_the_contract_s_status_and_code() {
+        let claim = weft_domain::Claim::tenant_code("x");
+        assert_eq!(
+            told(ExecuteError::VersionMismatch { current: 3 }),
+            (412, "version.mismatch", None)
+        );
+        assert_eq!(told(ExecuteError::KeyReused), (422, "idempotency.key_reused", None));
+        assert_eq!(
+            told(ExecuteError::KeyInProgress),
+            (409, "idempotency.in_progress", Some(1))
+        );
+        assert_eq!(told(ExecuteError::Contended), (503, "log.contended", Some(1)));
+        assert_eq!(
+            told(ExecuteError::Unavailable("down".to_owned())),
+            (503, "log.unavailable", Some(1))
+        );
+        assert_eq!(told(ExecuteError::EventTooLarge), (413, "request.too_large", None));
+        assert_eq!(told(ExecuteError::ClaimTaken(claim)), (500, "internal", None));
+        assert_eq!(
+            told(ExecuteError::Domain(AccountError::LoginAttemptOver)).1,
+            "account.login_attempt_over"
+        );
+    }
+
+    #[test]
+    fn what_was_deleted_meanwhile_is_not_found() {
+        let error = AccountError::WrongStatus {
+            status: AccountStatus::Deleted,
+            command: "Disable",
+        };
+        assert_eq!(told(ExecuteError::Domain(error)).0, 404);
+    }
+
+    #[test]
+    fn our_own_errors_are_not_shown() {
+        let problem = problem_of::<AccountError>(ExecuteError::Corrupt("select secret".to_owned()));
+        assert!(!problem.detail.contains("secret"));
+    }
+}
