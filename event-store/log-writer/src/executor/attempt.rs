@@ -49,15 +49,8 @@ impl Executor {
         A::Command: Clone + Send + Sync,
         A::Error: Send,
     {
-        if let Some(key) = &options.idempotency {
-            match look_up(self.pool(), key, self.inner.clock.now())
-                .await
-                .map_err(LoadError::from)?
-            {
-                Lookup::Free => {}
-                Lookup::Replay(record) => return Ok(Done::Replayed(record)),
-                Lookup::Reused => return Err(ExecuteError::KeyReused),
-            }
+        if let Some(record) = self.earlier_record(options).await? {
+            return Ok(Done::Replayed(record));
         }
         let mut in_doubt = InDoubt::default();
         for attempt in 0..MAX_ATTEMPTS {
@@ -69,10 +62,33 @@ impl Executor {
                 Ok(None) => {}
                 // While an outcome is unknown, only the log can tell; it may be back in a moment.
                 Err(ExecuteError::Unavailable(_)) if in_doubt.may_wait() => {}
-                Err(error) => return Err(in_doubt.explain(error)),
+                Err(error) => {
+                    // Refused on a state that holds what the first request with this key did meanwhile?
+                    if is_refusal(&error)
+                        && let Some(record) = self.earlier_record(options).await?
+                    {
+                        return Ok(Done::Replayed(record));
+                    }
+                    return Err(in_doubt.explain(error));
+                }
             }
         }
         Err(in_doubt.explain(ExecuteError::Contended))
+    }
+
+    /// What is stored under the call's key, if it has one and it was used.
+    async fn earlier_record<E>(&self, options: &CallOptions) -> Result<Option<Record>, ExecuteError<E>> {
+        let Some(key) = &options.idempotency else {
+            return Ok(None);
+        };
+        match look_up(self.pool(), key, self.inner.clock.now())
+            .await
+            .map_err(LoadError::from)?
+        {
+            Lookup::Free => Ok(None),
+            Lookup::Replay(record) => Ok(Some(record)),
+            Lookup::Reused => Err(ExecuteError::KeyReused),
+        }
     }
 
     /// `None`: somebody else was faster, or the answer was lost; try again.
@@ -198,6 +214,14 @@ impl<A: LogAggregate> InDoubt<A> {
             error => error,
         }
     }
+}
+
+/// Decided against the state that was loaded.
+fn is_refusal<E>(error: &ExecuteError<E>) -> bool {
+    matches!(
+        error,
+        ExecuteError::Domain(_) | ExecuteError::VersionMismatch { .. } | ExecuteError::ClaimTaken(_)
+    )
 }
 
 async fn pause(attempt: u32) {
