@@ -25,11 +25,6 @@ pub(crate) fn around(base: Duration) -> Duration {
     base.mul_f64(0.9 + rand::rng().random::<f64>() / 5.0)
 }
 
-/// A random part of `base`.
-pub(crate) fn part_of(base: Duration) -> Duration {
-    base.mul_f64(rand::rng().random::<f64>())
-}
-
 pub(crate) fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

@@ -6,23 +6,27 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sqlx::{Connection, PgConnection};
 
 use crate::backoff;
 use crate::context::Context;
 use crate::error::WorkerError;
 
+/// What a leader does until it fails or is stopped.
+pub(crate) type Body = fn(Context) -> BoxFuture<'static, Result<(), WorkerError>>;
+
 const RETRY: Duration = Duration::from_millis(500);
 const CHECK: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Runs `body` again and again while this process leads `part`, until the shutdown. `body` reports its own readiness.
-pub(crate) async fn lead(ctx: &Context, part: &'static str, body: impl AsyncFn() -> Result<(), WorkerError>) {
+pub(crate) async fn lead(ctx: &Context, part: &'static str, body: Body) {
     let mut failures = 0;
     while !ctx.shutdown.is_cancelled() {
         let led = tokio::select! {
             () = ctx.shutdown.cancelled() => return,
-            led = lead_once(ctx, part, &body) => led,
+            led = lead_once(ctx, part, body) => led,
         };
         let wait = match led {
             Ok(()) => {
@@ -43,11 +47,7 @@ pub(crate) async fn lead(ctx: &Context, part: &'static str, body: impl AsyncFn()
 }
 
 /// `Ok`: somebody else leads, or `body` ended well.
-async fn lead_once(
-    ctx: &Context,
-    part: &'static str,
-    body: &impl AsyncFn() -> Result<(), WorkerError>,
-) -> Result<(), WorkerError> {
+async fn lead_once(ctx: &Context, part: &'static str, body: Body) -> Result<(), WorkerError> {
     let mut connection = PgConnection::connect(ctx.config.log.url.expose()).await?;
     let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
         .bind(format!("weft {part}"))
@@ -65,7 +65,7 @@ async fn lead_once(
         }
     };
     tokio::select! {
-        ended = body() => ended,
+        ended = body(ctx.clone()) => ended,
         lost = watch => {
             let lost: Result<(), sqlx::Error> = lost;
             lost?;

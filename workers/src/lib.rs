@@ -110,12 +110,19 @@ pub async fn run(
     });
     let tasks = TaskTracker::new();
     let shared = |ctx: &Context| ctx.clone();
-    let c = shared(&ctx);
-    tasks.spawn(async move { leader::lead(&c, feed::PART, || feed::run(&c)).await });
-    let c = shared(&ctx);
-    tasks.spawn(async move { leader::lead(&c, callbacks::PART, || callbacks::run(&c)).await });
-    let c = shared(&ctx);
-    tasks.spawn(async move { leader::lead(&c, callbacks::PURGE_PART, || callbacks::purge(&c)).await });
+    let led: [(&'static str, leader::Body); 3] = [
+        (feed::PART, |ctx| Box::pin(async move { feed::run(&ctx).await })),
+        (callbacks::PART, |ctx| {
+            Box::pin(async move { callbacks::run(&ctx).await })
+        }),
+        (callbacks::PURGE_PART, |ctx| {
+            Box::pin(async move { callbacks::purge(&ctx).await })
+        }),
+    ];
+    for (part, body) in led {
+        let c = shared(&ctx);
+        tasks.spawn(async move { leader::lead(&c, part, body).await });
+    }
     let c = shared(&ctx);
     tasks.spawn(async move { until_shutdown(&c, session::run(&c)).await });
     let c = shared(&ctx);

@@ -14,7 +14,7 @@ mod receipts;
 
 pub(crate) use accounts::{AccountRow, load_accounts};
 pub(crate) use apply::{Applied, apply};
-pub(crate) use facts::{Fact, Happened};
+pub(crate) use facts::Fact;
 pub(crate) use jobs::{Job, JobKind, JobResult};
 pub(crate) use lanes::{
     Lane, LaneChange, Release, Turn, TurnOptions, claim_lanes, release_lane, renew_lanes, take_turn,

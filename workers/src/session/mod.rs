@@ -160,7 +160,6 @@ impl<'s> Session<'s> {
             let step = plan(&self.account, &self.data, now, &self.ctx.config.login);
             let after = match step {
                 Step::Idle => Some(After::Idle),
-                Step::Wait(wait) => Some(After::Wait(wait)),
                 Step::CreateInstance => self.create_instance().await?,
                 Step::RemoveInstance(guid) => self.remove_instance(&guid).await?,
                 Step::LogOut(guid) => self.log_out(&guid).await?,

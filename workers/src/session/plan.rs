@@ -1,7 +1,5 @@
 //! What is next for an account: a pure function of the account, the job's memory and the time.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use weft_domain::account::{Account, AccountStatus, GatewayKind, Login};
 use weft_domain::{LoginAttemptId, Sealed};
@@ -16,7 +14,6 @@ const PROFILE_TRIES: u32 = 8;
 pub(super) enum Step {
     /// Nothing before the next event.
     Idle,
-    Wait(Duration),
     CreateInstance,
     /// The account was deleted: its instance goes, then its personal key.
     RemoveInstance(Option<String>),

@@ -1,0 +1,167 @@
+//! Callbacks: in order, once, and nothing that is not for the account as it is.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+use weft_domain::account::AccountStatus;
+use weft_domain::conversation::Conversation;
+use weft_domain::{AccountId, ConversationId};
+use weft_platform::callback_token::CallbackAddress;
+
+use crate::wait::until;
+use crate::world::{AUTO, World};
+
+async fn address(world: &World, account: AccountId) -> CallbackAddress {
+    let attempt = world.account(account).await.login.expect("a login").attempt;
+    CallbackAddress {
+        account_id: account.0,
+        attempt_id: attempt.0,
+    }
+}
+
+/// What became of a callback.
+async fn outcome(world: &World, id: Uuid) -> (String, Option<String>) {
+    until("the callback is interpreted", async || {
+        let row: (String, Option<String>) =
+            sqlx::query_as("select status, error_message from workers.callback_events where id = $1")
+                .bind(id)
+                .fetch_one(&world.pool)
+                .await
+                .ok()?;
+        (row.0 != "received").then_some(row)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_for_the_account_as_it_is_is_ignored_with_its_reason() {
+    let world = World::start(AUTO).await;
+    let (account, guid) = world.online_account("回调").await;
+    let now = address(&world, account).await;
+    let before = CallbackAddress {
+        attempt_id: Uuid::from_u128(7),
+        ..now
+    };
+    let body = |guid: &str, notify_type: i64| json!({"guid": guid, "notify_type": notify_type, "data": {}});
+    let ignored: [(CallbackAddress, Value, &str); 6] = [
+        (before, body(&guid, 11007), "attempt_over"),
+        (now, body("another", 11007), "guid_mismatch"),
+        (now, body(&guid, 2131), "unknown_type"),
+        (now, json!("no object"), "not a JSON object"),
+        (
+            now,
+            json!({"guid": guid, "notify_type": 11002, "data": 1}),
+            "notify_type 11002 came without the data it needs",
+        ),
+        (
+            now,
+            json!({"guid": guid, "notify_type": 11002, "data": {"status": 1}}),
+            "refused: RecordScan is not possible while the account is online",
+        ),
+    ];
+    for (address, body, reason) in ignored {
+        let id = world.ingress.store(address, body.to_string().as_bytes()).await;
+        let (status, message) = outcome(&world, id).await;
+        assert_eq!(
+            (status.as_str(), message.as_deref()),
+            ("ignored", Some(reason)),
+            "{body}"
+        );
+    }
+    let rubbish = world.ingress.store(now, b"\xff\x00").await;
+    assert_eq!(
+        outcome(&world, rubbish).await,
+        ("ignored".to_owned(), Some("not JSON".to_owned()))
+    );
+    assert_eq!(world.account(account).await.status, Some(AccountStatus::Online));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_session_callback_leads_to_its_status() {
+    let world = World::start(AUTO).await;
+    for (action, status) in [
+        ("logout", AccountStatus::Offline),
+        ("session_timeout", AccountStatus::AuthError),
+        ("drop", AccountStatus::NetworkError),
+    ] {
+        let (account, guid) = world.online_account(action).await;
+        world.simulate(&guid, action, json!({})).await;
+        world.account_in(account, &[status]).await;
+    }
+    let (account, _) = world.online_account("其他设备").await;
+    let address = address(&world, account).await;
+    world
+        .ingress
+        .store(
+            address,
+            json!({"notify_type": 11011, "data": {}}).to_string().as_bytes(),
+        )
+        .await;
+    let account = world.account_in(account, &[AccountStatus::Offline]).await;
+    assert_eq!(account.reason.as_deref(), Some("other_device"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incoming_message_told_twice_is_received_once() {
+    let world = World::start(AUTO).await;
+    let (account, guid) = world.online_account("来信").await;
+    world.fault(json!({"guid": guid, "callback": "duplicate"})).await;
+    for content in ["在吗", "请报价"] {
+        let body = json!({
+            "conversation_id": "S:1001", "sender": "1001", "sender_name": "王芳", "content": content,
+        });
+        world.simulate(&guid, "incoming", body).await;
+    }
+    let id = ConversationId::of(account, &"S:1001".parse().expect("a conversation id"));
+    let conversation = until("both are received", async || {
+        let loaded = world.executor.load::<Conversation>(&id.to_string()).await.ok()?;
+        (loaded.state.unread_count >= 2).then_some(loaded.state)
+    })
+    .await;
+    until("all callbacks are interpreted", async || {
+        let rows = world.callback_rows(account).await;
+        let messages = rows
+            .iter()
+            .filter(|row| matches!(row.2.as_deref(), Some("message")))
+            .count();
+        (messages >= 4 && rows.iter().all(|row| row.1 != "received")).then_some(())
+    })
+    .await;
+    assert_eq!(conversation.unread_count, 2);
+    let stored: Vec<Value> = sqlx::query_scalar("select payload from events where event_type = 'MessageReceived'")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    assert!(
+        stored.iter().all(|payload| !payload.to_string().contains("王芳")),
+        "people's data is sealed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_of_a_callback_in_clear_is_nothing_personal() {
+    let world = World::start(AUTO).await;
+    let (account, guid) = world.online_account("隐私").await;
+    let body = json!({
+        "conversation_id": "S:1001", "sender": "1001", "sender_name": "李敏", "content": "我的电话是 13800001111",
+    });
+    world.simulate(&guid, "incoming", body).await;
+    until("it is interpreted", async || {
+        let rows = world.callback_rows(account).await;
+        rows.iter()
+            .any(|row| row.2.as_deref() == Some("message") && row.1 == "processed")
+            .then_some(())
+    })
+    .await;
+    let rows: Vec<String> = sqlx::query_scalar("select to_jsonb(c)::text from workers.callback_events c")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    let profile = world.account(account).await.account_name;
+    assert!(!profile.is_empty());
+    for row in rows {
+        assert!(
+            !row.contains("李敏") && !row.contains("13800001111") && !row.contains("蔚风"),
+            "{row}"
+        );
+    }
+}
