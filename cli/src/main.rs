@@ -1,1 +1,135 @@
-fn main() {}
+//! The one binary `weft`: every role on its own or all in one process, and the tools of operators.
+
+mod admin;
+mod demo;
+mod migrate;
+mod roles;
+mod schemas;
+mod server;
+mod simulator;
+mod tenant;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use weft_platform::config::{Config, Profile};
+use weft_platform::telemetry;
+
+/// Manages many WeCom accounts for many tenants and sends messages through them at scale.
+#[derive(Parser)]
+#[command(name = "weft", version, about, long_about = None)]
+struct Cli {
+    /// Configuration file; without it `weft.toml` where there is one. `WEFT__SECTION__KEY` overrides either.
+    #[arg(long, global = true, env = "WEFT_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Every role in one process, on one port
+    All,
+    /// The REST commands and the callback ingress
+    CommandApi,
+    /// GraphQL, subscriptions and the REST views
+    QueryApi,
+    /// Publishes the log to Kafka
+    Relay,
+    /// Builds the read models and the facts
+    Projectors,
+    /// The process managers
+    Workers(workers::WorkersArgs),
+    /// Creates or updates the databases of log, keys and views, and ClickHouse
+    Migrate,
+    /// Creates the Kafka topics and checks them
+    Topics,
+    /// Creates and lists tenants
+    Tenant(tenant::TenantArgs),
+    /// Writes the generated contracts under schemas/, or checks that they are clean
+    Schemas(schemas::SchemasArgs),
+    /// A WeCom to develop against: speaks the instance protocol
+    Simulator(simulator::SimulatorArgs),
+    /// Logs accounts in, sends a file of messages and compares what everybody saw
+    Demo(demo::DemoArgs),
+}
+
+/// One line for the operator and an exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Something the operator has to change: exit code 1.
+    pub(crate) fn new(message: impl ToString) -> Self {
+        Self {
+            message: message.to_string(),
+            code: 1,
+        }
+    }
+
+    pub(crate) fn with_code(message: impl ToString, code: u8) -> Self {
+        Self {
+            message: message.to_string(),
+            code,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Config::load(cli.config.as_deref())
+        .map_err(Failure::new)
+        .and_then(|config| run(cli.command, config));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("weft: {}", failure.message.replace('\n', " "));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(command: Command, config: Config) -> Result<(), Failure> {
+    let serves = matches!(
+        command,
+        Command::All
+            | Command::CommandApi
+            | Command::QueryApi
+            | Command::Relay
+            | Command::Projectors
+            | Command::Workers(workers::WorkersArgs { command: None })
+    );
+    let filter = if serves {
+        "info,librdkafka=off,rdkafka=error"
+    } else {
+        "warn,librdkafka=off,rdkafka=error"
+    };
+    telemetry::init(filter, config.profile == Profile::Production);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(error.to_string()))?;
+    runtime.block_on(async move {
+        match command {
+            Command::All => roles::all(config).await,
+            Command::CommandApi => roles::command_api(config).await,
+            Command::QueryApi => roles::query_api(config).await,
+            Command::Relay => roles::relay(config).await,
+            Command::Projectors => roles::projectors(config).await,
+            Command::Workers(args) => workers::run(args, config).await,
+            Command::Migrate => migrate::run(&config).await,
+            Command::Topics => migrate::topics(&config).await,
+            Command::Tenant(args) => tenant::run(args, config).await,
+            Command::Schemas(args) => schemas::run(&args),
+            Command::Simulator(args) => simulator::run(args).await,
+            Command::Demo(args) => demo::run(args, config).await,
+        }
+    })
+}

@@ -1,0 +1,264 @@
+//! What runs in a process: one role, or all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
+use weft_command_api::CommandState;
+use weft_log_writer::Executor;
+use weft_platform::clock::Clock;
+use weft_platform::config::{Config, Profile};
+use weft_platform::health::Health;
+use weft_platform::http::{Authenticator, EnvelopeConfig, envelope};
+use weft_platform::keys::KeyStore;
+use weft_platform::shutdown;
+use weft_query_api::QueryState;
+use weft_workers::WorkerWake;
+
+use crate::{Failure, admin, migrate, server, tenant};
+
+/// What the parts of one process share.
+struct Process {
+    config: Arc<Config>,
+    clock: Clock,
+    health: Health,
+    shutdown: CancellationToken,
+    tasks: JoinSet<Result<(), Failure>>,
+}
+
+impl Process {
+    async fn start(config: Config) -> Result<Self, Failure> {
+        let shutdown = shutdown::on_signal().map_err(Failure::new)?;
+        let process = Self {
+            config: Arc::new(config),
+            clock: Clock::system(),
+            health: Health::default(),
+            shutdown,
+            tasks: JoinSet::new(),
+        };
+        Ok(process)
+    }
+
+    /// Development brings its own databases and topics up to date; production has `weft migrate` and `weft topics`.
+    async fn prepare(&self) -> Result<(), Failure> {
+        if self.config.profile == Profile::Development {
+            migrate::run(&self.config).await?;
+            migrate::topics(&self.config).await?;
+        }
+        Ok(())
+    }
+
+    async fn executor(&self) -> Result<Executor, Failure> {
+        Executor::connect(&self.config, self.clock.clone())
+            .await
+            .map_err(Failure::new)
+    }
+
+    fn authenticator(&self) -> Authenticator {
+        Authenticator::new(&self.config.auth.r#static)
+    }
+
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), Failure>> + Send + 'static) {
+        self.tasks
+            .spawn(async move { task.await.map_err(|failure| Failure::new(format!("{name}: {failure}"))) });
+    }
+
+    async fn serve_admin(&mut self) -> Result<(), Failure> {
+        let metrics = admin::install_metrics()?;
+        let listener = server::bind(self.config.admin.listen, "admin.listen").await?;
+        let router = admin::router(self.health.clone(), metrics);
+        let shutdown = self.shutdown.clone();
+        self.spawn("admin", async move { server::serve(listener, router, shutdown).await });
+        Ok(())
+    }
+
+    async fn serve_api(&mut self, address: std::net::SocketAddr, key: &str, router: Router) -> Result<(), Failure> {
+        let listener = server::bind(address, key).await?;
+        let router = envelope(
+            router.merge(admin::probes(self.health.clone())),
+            EnvelopeConfig {
+                clock: self.clock.clone(),
+                http: self.config.http.clone(),
+            },
+        );
+        let shutdown = self.shutdown.clone();
+        tracing::info!(%address, "serving");
+        self.spawn("http", async move { server::serve(listener, router, shutdown).await });
+        Ok(())
+    }
+
+    fn spawn_relay(&mut self, executor: &Executor) {
+        let task = weft_log_writer::relay::run(
+            Arc::clone(&self.config),
+            self.clock.clone(),
+            self.health.clone(),
+            executor.appended(),
+            self.shutdown.clone(),
+        );
+        self.spawn("relay", async move { task.await.map_err(Failure::new) });
+    }
+
+    fn spawn_projectors(&mut self, keys: KeyStore) {
+        let task = weft_projectors::run(
+            Arc::clone(&self.config),
+            keys,
+            self.health.clone(),
+            self.shutdown.clone(),
+        );
+        self.spawn("projectors", async move { task.await.map_err(Failure::new) });
+    }
+
+    fn spawn_workers(&mut self, executor: Executor, wake: WorkerWake) -> Result<(), Failure> {
+        let gateway = weft_workers::gateway(&self.config).map_err(Failure::new)?;
+        let task = weft_workers::run(
+            Arc::clone(&self.config),
+            executor,
+            gateway,
+            self.clock.clone(),
+            self.health.clone(),
+            wake,
+            self.shutdown.clone(),
+        );
+        self.spawn("workers", async move { task.await.map_err(Failure::new) });
+        Ok(())
+    }
+
+    async fn query_state(&self, keys: KeyStore) -> Result<QueryState, Failure> {
+        QueryState::connect(
+            &self.config,
+            keys,
+            self.authenticator(),
+            self.health.clone(),
+            self.clock.clone(),
+            self.shutdown.clone(),
+        )
+        .await
+        .map_err(Failure::new)
+    }
+
+    /// Waits for the first part to end; all others are then stopped, with ten seconds to do so.
+    async fn run(mut self) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        if let Some(first) = self.tasks.join_next().await {
+            outcome = first.map_err(Failure::new).flatten();
+        }
+        self.shutdown.cancel();
+        let drained = tokio::time::timeout(Duration::from_secs(10), async {
+            while let Some(ended) = self.tasks.join_next().await {
+                let ended = ended.map_err(Failure::new).flatten();
+                outcome = std::mem::replace(&mut outcome, Ok(())).and(ended);
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!("some parts did not stop within ten seconds");
+        }
+        outcome
+    }
+}
+
+pub(crate) async fn all(config: Config) -> Result<(), Failure> {
+    let mut process = Process::start(config).await?;
+    process.prepare().await?;
+    let executor = process.executor().await?;
+    if process.config.profile == Profile::Development {
+        tenant::ensure_development_tenants(&executor, &process.clock).await?;
+    }
+    process.serve_admin().await?;
+    let keys = executor.keys().clone();
+    let wake = WorkerWake::default();
+    process.spawn_relay(&executor);
+    process.spawn_projectors(keys.clone());
+    process.spawn_workers(executor.clone(), wake.clone())?;
+    let commands = command_state(&process, executor, wake);
+    let queries = process.query_state(keys).await?;
+    let router = weft_command_api::router(commands)
+        .0
+        .merge(weft_query_api::router(queries).0)
+        .merge(documents(openapi()));
+    process
+        .serve_api(process.config.http.listen, "http.listen", router)
+        .await?;
+    process.run().await
+}
+
+fn command_state(process: &Process, executor: Executor, wake: WorkerWake) -> CommandState {
+    CommandState::new(
+        executor,
+        Arc::clone(&process.config),
+        process.clock.clone(),
+        process.authenticator(),
+        process.health.clone(),
+        wake.callbacks,
+    )
+}
+
+pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
+    let mut process = Process::start(config).await?;
+    let executor = process.executor().await?;
+    process.serve_admin().await?;
+    let state = command_state(&process, executor, WorkerWake::default());
+    let (router, openapi) = weft_command_api::router(state);
+    process
+        .serve_api(
+            process.config.http.command_listen,
+            "http.command_listen",
+            router.merge(documents(openapi)),
+        )
+        .await?;
+    process.run().await
+}
+
+pub(crate) async fn query_api(config: Config) -> Result<(), Failure> {
+    let mut process = Process::start(config).await?;
+    process.serve_admin().await?;
+    let keys = KeyStore::new(&process.config.keys).map_err(Failure::new)?;
+    let (router, openapi) = weft_query_api::router(process.query_state(keys).await?);
+    process
+        .serve_api(
+            process.config.http.query_listen,
+            "http.query_listen",
+            router.merge(documents(openapi)),
+        )
+        .await?;
+    process.run().await
+}
+
+pub(crate) async fn relay(config: Config) -> Result<(), Failure> {
+    let mut process = Process::start(config).await?;
+    let executor = process.executor().await?;
+    process.serve_admin().await?;
+    process.spawn_relay(&executor);
+    process.run().await
+}
+
+pub(crate) async fn projectors(config: Config) -> Result<(), Failure> {
+    let mut process = Process::start(config).await?;
+    process.serve_admin().await?;
+    let keys = KeyStore::new(&process.config.keys).map_err(Failure::new)?;
+    process.spawn_projectors(keys);
+    process.run().await
+}
+
+pub(crate) async fn workers(config: Config) -> Result<(), Failure> {
+    let mut process = Process::start(config).await?;
+    let executor = process.executor().await?;
+    process.serve_admin().await?;
+    process.spawn_workers(executor, WorkerWake::default())?;
+    process.run().await
+}
+
+/// Both APIs' contract as one document.
+pub(crate) fn openapi() -> OpenApi {
+    let mut document = weft_command_api::openapi();
+    document.merge(weft_query_api::openapi());
+    document
+}
+
+/// `/openapi.json` and the rendered `/docs` page, which needs no other server.
+fn documents(openapi: OpenApi) -> Router {
+    SwaggerUi::new("/docs").url("/openapi.json", openapi).into()
+}

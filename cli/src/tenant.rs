@@ -1,0 +1,168 @@
+//! `weft tenant create|list`.
+
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use uuid::Uuid;
+use weft_domain::tenant::{Tenant, TenantCommand, TenantError, TenantLimits};
+use weft_domain::{ActorType, Metadata, TenantId};
+use weft_log_writer::{CallOptions, ExecuteError, Executor};
+use weft_platform::clock::Clock;
+use weft_platform::config::{AuthSection, Config};
+use weft_platform::telemetry::continue_traceparent;
+
+use crate::Failure;
+
+#[derive(Args)]
+pub(crate) struct TenantArgs {
+    #[command(subcommand)]
+    command: TenantCall,
+}
+
+#[derive(Subcommand)]
+enum TenantCall {
+    /// Creates a tenant and prints its id
+    Create {
+        /// Unique short code, 1–50 characters
+        code: String,
+        /// Name, 1–100 characters
+        name: String,
+        #[arg(long, default_value_t = TenantLimits::default().max_accounts)]
+        max_accounts: u32,
+        #[arg(long, default_value_t = TenantLimits::default().max_daily_messages)]
+        max_daily_messages: u32,
+        /// The tenant's days are counted in it
+        #[arg(long, default_value = "Asia/Shanghai")]
+        time_zone: chrono_tz::Tz,
+    },
+    /// Lists all tenants
+    List,
+}
+
+pub(crate) async fn run(args: TenantArgs, config: Config) -> Result<(), Failure> {
+    let clock = Clock::system();
+    let executor = Executor::connect(&config, clock.clone()).await.map_err(Failure::new)?;
+    match args.command {
+        TenantCall::Create {
+            code,
+            name,
+            max_accounts,
+            max_daily_messages,
+            time_zone,
+        } => {
+            for (key, value, longest) in [("code", &code, 50), ("name", &name, 100)] {
+                if value.trim().is_empty() || value.chars().count() > longest {
+                    return Err(Failure::new(format!("{key} must have 1 to {longest} characters")));
+                }
+            }
+            let id = TenantId(clock.new_id());
+            let limits = TenantLimits {
+                max_accounts,
+                max_daily_messages,
+            };
+            create(&executor, &clock, id, code, name, limits, time_zone.name()).await?;
+            println!("{id}");
+        }
+        TenantCall::List => list(&executor).await?,
+    }
+    Ok(())
+}
+
+async fn create(
+    executor: &Executor,
+    clock: &Clock,
+    id: TenantId,
+    tenant_code: String,
+    tenant_name: String,
+    limits: TenantLimits,
+    time_zone: &str,
+) -> Result<(), Failure> {
+    let now = clock.now();
+    let request_id = clock.new_id().to_string();
+    let metadata = Metadata {
+        tenant_id: id,
+        actor: "cli".to_owned(),
+        actor_type: ActorType::System,
+        correlation_id: request_id.clone(),
+        request_id,
+        causation_id: None,
+        traceparent: continue_traceparent(None),
+        occurred_at: now,
+    };
+    let command = TenantCommand::Create {
+        tenant_code,
+        tenant_name,
+        limits,
+        time_zone: time_zone.to_owned(),
+        now,
+    };
+    match executor
+        .execute::<Tenant>(&id.to_string(), command, &CallOptions::new(metadata))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(ExecuteError::Domain(TenantError::AlreadyExists)) => Err(Failure::new("the tenant exists already")),
+        Err(ExecuteError::ClaimTaken(claim)) => Err(Failure::new(format!("the code {} is taken", claim.value))),
+        Err(error) => Err(Failure::new(error)),
+    }
+}
+
+async fn list(executor: &Executor) -> Result<(), Failure> {
+    let ids: Vec<String> = sqlx::query_scalar(
+        "select aggregate_id from events where aggregate_type = 'tenant' and sequence = 1 order by aggregate_id",
+    )
+    .fetch_all(executor.pool())
+    .await
+    .map_err(Failure::new)?;
+    let tenants = weft_log_reader::load_many::<Tenant>(executor.pool(), &ids)
+        .await
+        .map_err(Failure::new)?;
+    let mut table = Table::new();
+    table.set_header([
+        "id",
+        "code",
+        "name",
+        "status",
+        "accounts",
+        "messages a day",
+        "time zone",
+    ]);
+    for (id, loaded) in ids.iter().zip(tenants) {
+        let tenant = loaded.state;
+        table.add_row([
+            id.as_str(),
+            &tenant.tenant_code,
+            &tenant.tenant_name,
+            tenant.status.map_or("", |status| status.as_str()),
+            &tenant.limits.max_accounts.to_string(),
+            &tenant.limits.max_daily_messages.to_string(),
+            &tenant.time_zone,
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+/// The two tenants of the development tokens; nothing where they exist.
+pub(crate) async fn ensure_development_tenants(executor: &Executor, clock: &Clock) -> Result<(), Failure> {
+    let limits = TenantLimits {
+        max_accounts: 1_000,
+        max_daily_messages: 10_000_000,
+    };
+    let tenants: [(Uuid, &str, &str); 2] = [
+        (AuthSection::DEV_TENANT_A, "dev-a", "开发租户甲"),
+        (AuthSection::DEV_TENANT_B, "dev-b", "开发租户乙"),
+    ];
+    for (id, code, name) in tenants {
+        let loaded = weft_log_reader::load::<Tenant>(executor.pool(), &id.to_string())
+            .await
+            .map_err(Failure::new)?;
+        if loaded.state.status.is_none() {
+            let (code, name) = (code.to_owned(), name.to_owned());
+            // Another process may have been faster, which is as good.
+            if let Err(failure) = create(executor, clock, TenantId(id), code, name, limits, "Asia/Shanghai").await {
+                tracing::info!(%failure, "development tenant");
+            }
+        }
+    }
+    Ok(())
+}
