@@ -33,10 +33,10 @@ impl Facts {
                if(hour_response_time_count = 0, null, hour_response_time_ms_sum / hour_response_time_count) \
                  as average_response_ms \
              from message_stats_hourly where tenant_id = '{tenant_id}' and account_id = '{account_id}' \
-               and message_stats_hourly.hour >= toStartOfHour(fromUnixTimestamp({}, 'UTC')) \
-               and message_stats_hourly.hour < fromUnixTimestamp64Milli({}) \
+               and message_stats_hourly.hour >= toDateTime({}, 'UTC') \
+               and message_stats_hourly.hour < toDateTime64({} / 1000, 3, 'UTC') \
              order by hour",
-            start.timestamp(),
+            start.timestamp().div_euclid(3_600) * 3_600,
             end.timestamp_millis(),
         );
         self.rows(&sql).await

@@ -12,11 +12,10 @@ use crate::error::ReadError;
 
 const HOUR: i64 = 3_600;
 
-/// Of the messages accepted in a bucket, as they stand now.
+/// Of the messages accepted in a bucket, as they stand now: a delivered one was also sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) total: u64,
-    /// Sent or delivered.
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) read: u64,
@@ -108,9 +107,9 @@ fn statement(
     let mut edges = Vec::new();
     if first_whole < last_whole {
         parts.push(format!(
-            "select intDiv(toInt64(toUnixTimestamp(hour)), {seconds}) * {seconds} as bucket, total, success as sent, \
+            "select intDiv(toInt64(toUnixTimestamp(hour)), {seconds}) * {seconds} as bucket, total, sent, \
                delivered, read, failed, cancelled from message_stats_hourly \
-             where {scope} and hour >= fromUnixTimestamp({}) and hour < fromUnixTimestamp({})",
+             where {scope} and hour >= toDateTime({}, 'UTC') and hour < toDateTime({}, 'UTC')",
             first_whole / 1_000,
             last_whole / 1_000,
         ));
@@ -121,8 +120,8 @@ fn statement(
     for (start, end) in edges.into_iter().filter(|(start, end)| start < end) {
         parts.push(format!(
             "select intDiv(toInt64(toUnixTimestamp(accepted_at)), {seconds}) * {seconds} as bucket, \
-               toUInt64(1) as total, toUInt64(status in ('sent', 'delivered')) as sent, \
-               toUInt64(status = 'delivered') as delivered, toUInt64(read_at is not null) as read, \
+               toUInt64(1) as total, toUInt64(sent_at is not null) as sent, \
+               toUInt64(delivered_at is not null) as delivered, toUInt64(read_at is not null) as read, \
                toUInt64(status = 'failed') as failed, toUInt64(status = 'cancelled') as cancelled \
              from message_facts where {scope} and accepted_at >= fromUnixTimestamp64Milli({start}) \
                and accepted_at < fromUnixTimestamp64Milli({end})"
