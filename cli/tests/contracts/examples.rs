@@ -7,7 +7,7 @@ use weft_domain::WecomConversationId;
 use weft_domain::message::{MessageContent, MessageType};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/messages.csv");
-const README: &str = include_str!("../../examples/README.md");
+const README: &str = include_str!("../../../examples/README.md");
 
 #[derive(Deserialize)]
 struct Row {
