@@ -5,25 +5,27 @@ use std::sync::Mutex;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
 use weft_platform::http::{CONSISTENCY, CONSISTENCY_MET, ConsistencyToken, Problem, StreamMark, TokenMalformed};
 
 /// The newest version of each stream that a request's rows have shown.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
-    versions: Mutex<HashMap<String, i64>>,
+    versions: Mutex<HashMap<Uuid, i64>>,
 }
 
 impl Observed {
-    pub(crate) fn note(&self, aggregate_id: impl ToString, version: i64) {
+    pub(crate) fn note(&self, aggregate_id: Uuid, version: i64) {
         let mut versions = self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = versions.entry(aggregate_id.to_string()).or_insert(version);
+        let known = versions.entry(aggregate_id).or_insert(version);
         *known = version.max(*known);
     }
 
     fn shows(&self, mark: &StreamMark) -> bool {
         let versions = self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        versions
-            .get(&mark.aggregate_id)
+        Uuid::parse_str(&mark.aggregate_id)
+            .ok()
+            .and_then(|id| versions.get(&id))
             .is_some_and(|version| *version >= mark.version)
     }
 }
@@ -94,7 +96,6 @@ impl Consistency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     fn headers(pairs: &[(&'static str, String)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -104,12 +105,15 @@ mod tests {
         headers
     }
 
-    fn token(aggregate_id: &str, version: i64) -> String {
+    const A: Uuid = Uuid::from_u128(1);
+    const B: Uuid = Uuid::from_u128(2);
+
+    fn token(aggregate_id: Uuid, version: i64) -> String {
         let mark = StreamMark {
             topic: "weft.events.account".to_owned(),
             partition: 0,
             order: (1, 1),
-            aggregate_id: aggregate_id.to_owned(),
+            aggregate_id: aggregate_id.to_string(),
             version,
         };
         ConsistencyToken {
@@ -122,12 +126,12 @@ mod tests {
 
     #[test]
     fn a_token_is_met_when_every_stream_it_names_was_shown() {
-        let both = format!("{}, {}", token("a", 2), token("b", 1));
+        let both = format!("{}, {}", token(A, 2), token(B, 1));
         let consistency = Consistency::read(&headers(&[(CONSISTENCY, both)])).unwrap();
         let observed = Observed::default();
-        observed.note("a", 3);
+        observed.note(A, 3);
         assert_eq!(consistency.met(&observed), Some(false));
-        observed.note("b", 1);
+        observed.note(B, 1);
         assert_eq!(consistency.met(&observed), Some(true));
         assert_eq!(Consistency::default().met(&observed), None);
     }
@@ -142,7 +146,7 @@ mod tests {
     #[test]
     fn strict_callers_get_nothing_from_a_view_that_is_behind() {
         let consistency = Consistency::read(&headers(&[
-            (CONSISTENCY, token("a", 2)),
+            (CONSISTENCY, token(A, 2)),
             ("prefer", "wait=2, handling=strict".to_owned()),
         ]))
         .unwrap();

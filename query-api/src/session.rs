@@ -67,7 +67,7 @@ impl Session {
         if guard.is_none() {
             *guard = Some(begin(&self.inner.pool, self.inner.tenant_id).await?);
         }
-        MutexGuard::try_map(guard, |transaction| transaction.as_deref_mut()).map_err(|_| ReadError::Internal)
+        MutexGuard::try_map(guard, Option::as_deref_mut).map_err(|_| ReadError::Internal)
     }
 }
 

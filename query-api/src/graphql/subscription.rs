@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, Result, Subscription};
 use futures::Stream;
-use futures::stream::{self, StreamExt};
+use futures::stream;
 use uuid::Uuid;
 use weft_platform::http::{CallContext, Permission};
 
@@ -21,6 +21,7 @@ use crate::views::messages::MessageRow;
 pub(crate) struct SubscriptionRoot;
 
 #[Subscription(name = "Subscription")]
+#[allow(clippy::unused_async, reason = "the schema wants resolvers to be async")]
 impl SubscriptionRoot {
     /// The account as it is, then whenever it has changed; null while there is none.
     async fn account_changed(
@@ -74,8 +75,7 @@ impl SubscriptionRoot {
                 Ok(message) => Some((Ok(message), Some(watch))),
                 Err(error) => Some((Err(error.into()), None)),
             }
-        })
-        .boxed())
+        }))
     }
 }
 

@@ -97,12 +97,15 @@ struct MessageSubscriber {
     mailbox: Arc<Mailbox<MessageRow>>,
 }
 
+/// By number.
+type Listeners<T> = HashMap<u64, T>;
+
 #[derive(Default)]
 struct Register {
     next_number: u64,
     /// By tenant and account.
-    accounts: HashMap<(Uuid, Uuid), HashMap<u64, Arc<Mailbox<AccountRow>>>>,
-    messages: HashMap<Uuid, HashMap<u64, MessageSubscriber>>,
+    accounts: HashMap<(Uuid, Uuid), Listeners<Arc<Mailbox<AccountRow>>>>,
+    messages: HashMap<Uuid, Listeners<MessageSubscriber>>,
     dirty: HashMap<Stream, Dirty>,
 }
 

@@ -154,7 +154,7 @@ impl AccountSort {
 }
 
 impl AccountFilter {
-    fn push<'q>(&self, query: &mut QueryBuilder<'q, Postgres>, tenant_id: Uuid) {
+    fn push(&self, query: &mut QueryBuilder<'_, Postgres>, tenant_id: Uuid) {
         query.push(" where a.tenant_id = ").push_bind(tenant_id);
         match self.status {
             Some(status) => query.push(" and a.status = ").push_bind(status.as_str()),

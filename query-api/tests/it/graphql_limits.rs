@@ -45,7 +45,10 @@ async fn errors_have_codes() {
     let world = World::new().await;
     let deep = format!("{{ messages {{ nodes {} }} }}", nested(7));
     let wide = "{ accounts(first: 100) { nodes { messages(first: 100) { nodes { id status } } } } }".to_owned();
-    let aliases: String = (0..51).map(|n| format!("a{n}: __typename ")).collect();
+    let aliases = (0..51)
+        .map(|n| format!("a{n}: __typename"))
+        .collect::<Vec<_>>()
+        .join(" ");
     for (query, code) in [
         ("{ accounts {".to_owned(), "GRAPHQL_PARSE_FAILED"),
         ("{ colour }".to_owned(), "GRAPHQL_VALIDATION_FAILED"),

@@ -14,6 +14,7 @@ use crate::views::accounts::AccountRow;
 
 /// An account.
 #[derive(Debug, Serialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "the contract's names")]
 pub(in crate::rest) struct Account {
     account_id: Uuid,
     tenant_id: Uuid,

@@ -14,6 +14,7 @@ use crate::views::{accounts, conversations};
 
 /// One conversation of an account.
 #[derive(Serialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "the contract's names")]
 struct Conversation {
     id: Uuid,
     conversation_id: String,

@@ -32,6 +32,7 @@ pub(in crate::rest) struct MessageStatusAnswer {
 
 /// A message.
 #[derive(Debug, Serialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "the contract's names")]
 pub(in crate::rest) struct Message {
     #[serde(flatten)]
     status: MessageStatusAnswer,
