@@ -19,3 +19,5 @@ pub use executor::Executor;
 pub use idempotency::Idempotency;
 pub use options::{Answered, CallOptions, Committed, IfMatch, StoredAnswer};
 pub use store::LogContext;
+/// What `Executor::load` answers; here too, because not everybody who writes may depend on the reader.
+pub use weft_log_reader::Loaded;
