@@ -11,8 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 use weft_domain::account::{Account, AccountCommand, AccountStatus};
 use weft_domain::{AccountId, LoginAttemptId, Sealed};
-use weft_log_reader::Loaded;
-use weft_log_writer::{Committed, ExecuteError, StoredAnswer};
+use weft_log_writer::{Committed, ExecuteError, Loaded, StoredAnswer};
 use weft_platform::http::{Permission, Problem};
 use weft_platform::keys::Opened;
 

@@ -9,8 +9,7 @@ use uuid::Uuid;
 use weft_domain::account::{Account, AccountStatus};
 use weft_domain::message::MessageCommand;
 use weft_domain::{AccountId, MessageId};
-use weft_log_reader::Loaded;
-use weft_log_writer::CallOptions;
+use weft_log_writer::{CallOptions, Loaded};
 use weft_platform::http::{Fields, Node, Permission, Problem};
 
 use super::answer::MessageAnswer;
