@@ -33,11 +33,20 @@ pub(crate) struct CreateAccount {
     /// The user of Weft that the account is bound to.
     #[schema(min_length = 1, max_length = 255)]
     user_id: Option<String>,
-    /// How the account reaches WeCom: `instance` (default) or `official`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<GatewayForm>)]
     gateway: Option<GatewayKind>,
     #[schema(value_type = Option<ConfigForm>)]
     config: Option<AccountConfigChange>,
+}
+
+/// How an account reaches WeCom: a logged-in member behind the instance protocol (default), or a corp application
+/// behind the official server API.
+#[derive(ToSchema)]
+#[schema(as = Gateway, rename_all = "snake_case")]
+#[expect(dead_code, reason = "the contract's form of the domain's words")]
+enum GatewayForm {
+    Instance,
+    Official,
 }
 
 impl RequestBody for CreateAccount {

@@ -24,7 +24,7 @@ const QUIET: usize = 4;
     operation_id = "get_account_qrcode",
     params(("id" = Uuid, Path, description = "The account")),
     responses(
-        (status = 200, description = "The code", body = Vec<u8>, content_type = "image/png"),
+        (status = 200, description = "The code", body = String, content_type = "image/png"),
         (status = 404, description = "account.not_found, account.no_qrcode"),
     ),
     security(("bearer" = []))

@@ -190,10 +190,11 @@ async fn accept(
 
 /// All that is wrong with one entry, in one line.
 fn refused(index: usize, errors: &[FieldError]) -> EntryError {
-    let details: Vec<String> = errors
-        .iter()
-        .map(|error| format!("{}: {}", error.pointer, error.detail))
-        .collect();
+    let detail = |error: &FieldError| match error.pointer.as_str() {
+        "" => error.detail.clone(),
+        pointer => format!("{pointer}: {}", error.detail),
+    };
+    let details: Vec<String> = errors.iter().map(detail).collect();
     EntryError {
         index,
         code: "request.invalid",

@@ -20,7 +20,7 @@ pub(crate) struct NewMessage {
     /// `S:` (a person) or `R:` (a group) and 1 to 98 visible characters.
     #[schema(value_type = String, pattern = "^[SR]:\\S{1,98}$", example = "S:1688850000000001")]
     conversation_id: WecomConversationId,
-    #[schema(value_type = String, example = "text")]
+    #[schema(value_type = TypeForm)]
     message_type: MessageType,
     #[schema(value_type = ContentForm)]
     content: MessageContent,
@@ -34,6 +34,19 @@ pub(crate) struct NewMessage {
     /// The caller's own name for it; lists can be filtered by it.
     #[schema(min_length = 1, max_length = 100)]
     client_reference: Option<String>,
+}
+
+/// What a message is; decides the form of its content.
+#[derive(ToSchema)]
+#[schema(as = MessageType, rename_all = "snake_case")]
+#[expect(dead_code, reason = "the contract's form of the domain's words")]
+enum TypeForm {
+    Text,
+    Image,
+    File,
+    Link,
+    Miniprogram,
+    At,
 }
 
 impl NewMessage {

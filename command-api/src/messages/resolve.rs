@@ -15,11 +15,20 @@ use crate::state::CommandState;
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"outcome": "sent", "reason": "客户确认已收到"}))]
 pub(crate) struct ResolveMessage {
-    /// `sent`, `failed`, or `resend` to send it again.
-    #[schema(value_type = String)]
+    #[schema(value_type = OutcomeForm)]
     outcome: ResolvedOutcome,
     #[schema(min_length = 1, max_length = 500)]
     reason: String,
+}
+
+/// What became of the message; `resend` sends it again.
+#[derive(ToSchema)]
+#[schema(as = ResolvedOutcome, rename_all = "snake_case")]
+#[expect(dead_code, reason = "the contract's form of the domain's words")]
+enum OutcomeForm {
+    Sent,
+    Failed,
+    Resend,
 }
 
 impl RequestBody for ResolveMessage {

@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::http::header;
 use insta::assert_json_snapshot;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use crate::support::{Answer, Api, TOKEN_A, TOKEN_B, changed, request, text_message};
@@ -272,6 +274,26 @@ async fn a_body_of_two_mebibytes_is_refused_and_one_at_the_limit_taken() {
     };
     assert_eq!(send_padded(1024 * 1024).await.status, 202);
     assert_json_snapshot!(send_padded(2 * 1024 * 1024).await.shown());
+}
+
+#[tokio::test]
+async fn a_sender_of_too_much_gets_to_read_the_refusal() {
+    let api = Api::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, api.router()).into_future());
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let length = 2 * 1024 * 1024;
+    let head = format!(
+        "POST /api/v1/accounts HTTP/1.1\r\nhost: weft\r\nauthorization: Bearer {TOKEN_A}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(&vec![b' '; length]).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    server.abort();
 }
 
 #[tokio::test]

@@ -160,8 +160,7 @@ impl Node {
         };
         let count = text.chars().count();
         if count < *length.start() {
-            let detail = format!("must have at least {} characters", length.start());
-            return self.refuse("too_short", detail);
+            return self.refuse("too_short", at_least(*length.start(), "characters"));
         }
         if count > *length.end() {
             let detail = format!("must have at most {} characters, has {count}", length.end());
@@ -306,7 +305,7 @@ impl Node {
             return self.refuse("type", "must be a list");
         };
         if items.len() < *length.start() {
-            return self.refuse("too_few", format!("must have at least {} items", length.start()));
+            return self.refuse("too_few", at_least(*length.start(), "items"));
         }
         if items.len() > *length.end() {
             let detail = format!("must have at most {} items, has {}", length.end(), items.len());
@@ -336,6 +335,13 @@ fn parse_time(text: &str) -> Option<DateTime<Utc>> {
 /// A UUID in its usual form, `8-4-4-4-12` digits; no braces, no `urn:`.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
     Uuid::parse_str(text).ok().filter(|_| text.len() == 36)
+}
+
+fn at_least(count: usize, what: &str) -> String {
+    match count {
+        1 => "must not be empty".to_owned(),
+        count => format!("must have at least {count} {what}"),
+    }
 }
 
 /// RFC 6901.
