@@ -54,7 +54,7 @@ pub struct StatusChange {
 }
 
 /// The changes among `events`, where `statuses` has each account's status before its first event here. Pure.
-pub fn rows(mut statuses: HashMap<Uuid, AccountStatus>, events: &[Event]) -> Vec<StatusChange> {
+pub(crate) fn rows(mut statuses: HashMap<Uuid, AccountStatus>, events: &[Event]) -> Vec<StatusChange> {
     let mut rows = Vec::new();
     for event in events {
         let Some(body) = event.account() else { continue };

@@ -78,7 +78,7 @@ impl Versioned for AccountRow {
 }
 
 /// The rows that `events` change, from the rows as they are. Pure.
-pub fn fold(known: HashMap<Uuid, AccountRow>, events: &[Event]) -> Result<Vec<AccountRow>, ProjectionError> {
+pub(crate) fn fold(known: HashMap<Uuid, AccountRow>, events: &[Event]) -> Result<Vec<AccountRow>, ProjectionError> {
     fold_rows(known, events, |row, event| match (row, event.account()) {
         (None, Some(body)) => create(event, body).ok_or(ProjectionError::Unfounded { stream: event.id }),
         (Some(row), Some(body)) => Ok(apply(row, event, body)),

@@ -1,8 +1,9 @@
 //! How far a projection has come: advanced by compare-and-set in the transaction that writes the rows, which makes the
 //! pair exact and fences a paused old consumer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
+use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 use weft_domain::LogOrder;
@@ -10,6 +11,7 @@ use weft_platform::kafka::TopicPartition;
 
 use crate::error::ProjectionError;
 use crate::generation::Generation;
+use crate::row::log_order;
 
 /// Where one partition stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub async fn load(
     projection: &str,
     generation: Generation,
     topics: &[(String, i32)],
-) -> Result<HashMap<TopicPartition, Checkpoint>, ProjectionError> {
+) -> Result<BTreeMap<TopicPartition, Checkpoint>, ProjectionError> {
     let all: Vec<TopicPartition> = topics
         .iter()
         .flat_map(|(topic, count)| {
@@ -57,7 +59,7 @@ pub async fn load(
     .bind(generation.number())
     .execute(pool)
     .await?;
-    let rows: Vec<(String, i32, i64, i16, i64, i64, i32, Option<Uuid>)> = sqlx::query_as(
+    let rows = sqlx::query(
         "select topic, partition, next_offset, epoch, transaction_id, position, generation, log_id
          from checkpoints join unnest($2::text[], $3::integer[]) as wanted (topic, partition) using (topic, partition)
          where projection = $1",
@@ -67,27 +69,23 @@ pub async fn load(
     .bind(&partitions)
     .fetch_all(pool)
     .await?;
-    let mut checkpoints = HashMap::with_capacity(rows.len());
-    for (topic, partition, next_offset, epoch, transaction_id, position, found, log_id) in rows {
+    let mut checkpoints = BTreeMap::new();
+    for row in rows {
+        let found = row.try_get("generation")?;
         if found != generation.number() {
-            return Err(ProjectionError::HandedOver {
-                ours: generation.number(),
-                found,
-            });
+            let ours = generation.number();
+            return Err(ProjectionError::HandedOver { ours, found });
         }
-        let high_water = LogOrder {
-            epoch,
-            transaction_id,
-            position,
+        let partition = TopicPartition {
+            topic: row.try_get("topic")?,
+            partition: row.try_get("partition")?,
         };
-        checkpoints.insert(
-            TopicPartition { topic, partition },
-            Checkpoint {
-                next_offset,
-                high_water,
-                log_id,
-            },
-        );
+        let checkpoint = Checkpoint {
+            next_offset: row.try_get("next_offset")?,
+            high_water: log_order(&row)?,
+            log_id: row.try_get("log_id")?,
+        };
+        checkpoints.insert(partition, checkpoint);
     }
     Ok(checkpoints)
 }

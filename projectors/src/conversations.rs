@@ -166,7 +166,10 @@ fn subject(event: &Event) -> Option<Subject<'_>> {
 }
 
 /// The rows that `events` change, from the rows as they are. Pure.
-pub fn fold(known: HashMap<Uuid, ConversationRow>, events: &[Event]) -> Result<Vec<ConversationRow>, ProjectionError> {
+pub(crate) fn fold(
+    known: HashMap<Uuid, ConversationRow>,
+    events: &[Event],
+) -> Result<Vec<ConversationRow>, ProjectionError> {
     let mut rows: BTreeMap<Uuid, (ConversationRow, bool)> =
         known.into_iter().map(|(id, row)| (id, (row, false))).collect();
     for event in events {

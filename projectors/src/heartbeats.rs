@@ -1,7 +1,7 @@
 //! `account_heartbeats`: the newest sample per account. Samples are no events: they come from a topic of their own, a
 //! lost one does not matter, and only the newest counts, so a repeated one changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn project(engine: &Engine) -> Result<Infallible, ProjectionError> {
 /// Writes the newest of `records` (place and value) and moves the checkpoints behind them.
 pub async fn apply(
     engine: &Engine,
-    checkpoints: &mut HashMap<TopicPartition, Checkpoint>,
+    checkpoints: &mut BTreeMap<TopicPartition, Checkpoint>,
     records: &[(TopicPartition, i64, Vec<u8>)],
 ) -> Result<(), ProjectionError> {
     let mut steps: BTreeMap<&TopicPartition, Advance> = BTreeMap::new();

@@ -111,7 +111,7 @@ impl Versioned for MessageRow {
 }
 
 /// The rows that `events` change, from the rows as they are. Pure.
-pub fn fold(
+pub(crate) fn fold(
     known: HashMap<Uuid, MessageRow>,
     events: &[Event],
     contents: &HashMap<Uuid, Value>,

@@ -9,7 +9,7 @@ use weft_platform::clock::Clock;
 
 const MONTHS_BEFORE: i32 = 1;
 const MONTHS_AFTER: i32 = 2;
-const EVERY: Duration = Duration::from_secs(24 * 3_600);
+const EVERY: Duration = Duration::from_hours(24);
 const AFTER_A_FAILURE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(pool: &PgPool, clock: Clock, shutdown: CancellationToken) {

@@ -20,6 +20,6 @@ pub(crate) fn pool(url: &str, generation: Generation, max_connections: u32) -> R
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(3))
-        .idle_timeout(Duration::from_secs(300))
+        .idle_timeout(Duration::from_mins(5))
         .connect_lazy_with(options))
 }

@@ -104,7 +104,7 @@ impl EventConsumer {
         max: usize,
         linger: Duration,
     ) -> Result<Vec<Result<EventRecord, InvalidRecord>>, KafkaError> {
-        self.next_of(max, linger, |message| EventRecord::read(message)).await
+        self.next_of(max, linger, EventRecord::read).await
     }
 
     /// As `next_batch`, of a topic that carries no events: place and value.

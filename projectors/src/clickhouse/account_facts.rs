@@ -110,7 +110,7 @@ impl Versioned for AccountFact {
 }
 
 /// The facts and transitions that `events` make, from the facts as they are. Pure.
-pub fn fold(
+fn fold(
     known: HashMap<Uuid, AccountFact>,
     events: &[Event],
 ) -> Result<(Vec<AccountFact>, Vec<AccountTransition>), ProjectionError> {

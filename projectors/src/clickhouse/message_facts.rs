@@ -212,7 +212,7 @@ pub struct Changes {
 }
 
 /// The changes of `events`, from the facts as they are. Pure.
-pub fn fold(known: HashMap<Uuid, MessageFact>, events: &[Event]) -> Result<Changes, ProjectionError> {
+fn fold(known: HashMap<Uuid, MessageFact>, events: &[Event]) -> Result<Changes, ProjectionError> {
     let mut accepted: HashMap<Uuid, DateTime<Utc>> = known.iter().map(|(id, fact)| (*id, fact.accepted_at)).collect();
     let mut transitions = Vec::new();
     let facts = fold_rows(known, events, |before, event| {

@@ -1,6 +1,6 @@
 //! What is new in a batch of records, and where the checkpoints stand after it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use weft_platform::kafka::{EventRecord, InvalidRecord, TopicPartition};
 
@@ -22,12 +22,12 @@ pub struct Batch {
 /// Where a session stands: the stored checkpoints, and the partitions that stopped.
 #[derive(Debug, Default)]
 pub struct Progress {
-    pub checkpoints: HashMap<TopicPartition, Checkpoint>,
+    pub checkpoints: BTreeMap<TopicPartition, Checkpoint>,
     stopped: HashSet<TopicPartition>,
 }
 
 impl Progress {
-    pub fn new(checkpoints: HashMap<TopicPartition, Checkpoint>) -> Self {
+    pub fn new(checkpoints: BTreeMap<TopicPartition, Checkpoint>) -> Self {
         Self {
             checkpoints,
             stopped: HashSet::new(),

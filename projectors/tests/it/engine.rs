@@ -1,0 +1,209 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio_util::sync::CancellationToken;
+use weft_platform::config::{KeysSection, Secret};
+use weft_platform::health::Health;
+use weft_platform::kafka::{EventRecord, header};
+use weft_platform::keys::KeyStore;
+
+use crate::support::history::History;
+use crate::support::stores::Stores;
+
+/// Publishes as the relay does.
+async fn publish(stores: &Stores, records: &[EventRecord]) {
+    let producer: FutureProducer = stores.config.kafka.producer().create().unwrap();
+    let mut sent = Vec::new();
+    for record in records {
+        let values = [
+            (header::CONTENT_TYPE, "application/json".to_owned()),
+            (header::SPEC_VERSION, "1.0".to_owned()),
+            (header::ID, record.id()),
+            (
+                header::SOURCE,
+                format!("/weft/{}/{}", record.log_id, record.aggregate_type),
+            ),
+            (
+                header::TYPE,
+                format!(
+                    "weft.{}.{}.v{}",
+                    record.aggregate_type, record.event_type, record.event_version
+                ),
+            ),
+            (header::SUBJECT, record.aggregate_id.clone()),
+            (header::TIME, record.recorded_at.to_rfc3339()),
+            (header::TENANT, record.tenant_id.to_string()),
+            (header::SEQUENCE, record.sequence.to_string()),
+            (header::EPOCH, record.epoch.to_string()),
+            (
+                header::LOG_ORDER,
+                format!("{}-{}", record.transaction_id, record.position),
+            ),
+            (header::ACTOR, record.actor.clone()),
+            (header::ACTOR_TYPE, record.actor_type.clone()),
+        ];
+        let headers = values.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: Some(value),
+            })
+        });
+        let message = FutureRecord::<str, _>::to(&record.topic)
+            .partition(record.partition)
+            .payload(&record.payload)
+            .headers(headers);
+        sent.push(producer.send_result(message).map_err(|(error, _)| error).unwrap());
+    }
+    for delivery in sent {
+        delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
+    }
+}
+
+struct Running {
+    shutdown: CancellationToken,
+    health: Health,
+    task: tokio::task::JoinHandle<Result<(), weft_projectors::RunError>>,
+}
+
+impl Running {
+    fn start(config: weft_platform::config::Config) -> Self {
+        let (shutdown, health) = (CancellationToken::new(), Health::default());
+        let keys = KeyStore::without_access(&KeysSection::default()).unwrap();
+        let task = tokio::spawn(weft_projectors::run(
+            Arc::new(config),
+            keys,
+            health.clone(),
+            shutdown.clone(),
+        ));
+        Self { shutdown, health, task }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let waited = tokio::time::timeout(Duration::from_mins(1), async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "not in time: {what}");
+}
+
+async fn applied(stores: &Stores, projection: &str) -> i64 {
+    sqlx::query_scalar("select coalesce(sum(next_offset), 0)::bigint from checkpoints where projection = $1")
+        .bind(projection)
+        .fetch_one(&stores.engine.pool)
+        .await
+        .unwrap()
+}
+
+async fn count(stores: &Stores, table: &str) -> i64 {
+    sqlx::query_scalar(&format!("select count(*) from {table}"))
+        .fetch_one(&stores.engine.pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_kafka_to_every_view_across_a_restart() {
+    let stores = Stores::with_topics().await;
+    let history = History::of_everything(&stores.config.kafka, 50, 2_000);
+    let half = history.records.len() / 2;
+    let messages = history.of("message").len() as i64;
+
+    let running = Running::start(stores.config.clone());
+    publish(&stores, &history.records[..half]).await;
+    until("the first messages", || async { count(&stores, "messages").await > 0 }).await;
+    // Stopped wherever it is.
+    running.stop().await;
+    publish(&stores, &history.records[half..]).await;
+    let running = Running::start(stores.config.clone());
+    let (messages_topic, accounts) = (messages, history.of("account").len() as i64);
+    let conversations = messages + history.of("conversation").len() as i64;
+    for (projection, events) in [
+        ("accounts", accounts),
+        ("account_status_history", accounts),
+        ("account_status_facts", accounts),
+        ("messages", messages_topic),
+        ("message_facts", messages_topic),
+        ("conversations", conversations),
+    ] {
+        until(projection, || async { applied(&stores, projection).await == events }).await;
+    }
+    assert_eq!(count(&stores, "accounts").await, history.accounts.len() as i64);
+    assert_eq!(count(&stores, "messages").await, history.messages.len() as i64);
+    until("the statistics", || async { count(&stores, "dirty_hours").await == 0 }).await;
+    let total: u64 = stores
+        .clickhouse()
+        .query("select sum(total) from message_stats_hourly")
+        .fetch_one()
+        .await
+        .unwrap();
+    assert_eq!(total, history.messages.len() as u64);
+    until("everything ready", || async { running.health.is_ready() }).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clickhouse_away_stops_no_view_in_postgres() {
+    let stores = Stores::with_topics().await;
+    let mut config = stores.config.clone();
+    // Nobody listens there.
+    config.clickhouse.url = "http://127.0.0.1:1".parse().unwrap();
+    let history = History::of_everything(&config.kafka, 51, 500);
+    publish(&stores, &history.records).await;
+    let running = Running::start(config);
+    until("the views", || async {
+        count(&stores, "messages").await == history.messages.len() as i64
+            && count(&stores, "accounts").await == history.accounts.len() as i64
+    })
+    .await;
+    until("a named fault", || async {
+        let parts = running.health.parts();
+        let facts = &parts["projection message_facts"];
+        !facts.ready && facts.detail.starts_with("ClickHouse") && parts["projection messages"].ready
+    })
+    .await;
+    running.stop().await;
+    // Back again, nothing is missing.
+    let running = Running::start(stores.config.clone());
+    until("the facts", || async {
+        let facts: u64 = stores
+            .clickhouse()
+            .query("select count() from message_facts")
+            .fetch_one()
+            .await
+            .unwrap();
+        facts == history.messages.len() as u64
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_away_is_waited_out() {
+    let stores = Stores::with_topics().await;
+    let mut config = stores.config.clone();
+    let url = config
+        .views
+        .projector_url
+        .expose()
+        .replace("/weft_test", "/missing_weft_test");
+    config.views.projector_url = Secret(url);
+    let running = Running::start(config);
+    until("a named fault", || async {
+        let parts = running.health.parts();
+        parts
+            .get("projection accounts")
+            .is_some_and(|part| part.detail.starts_with("the views' database"))
+    })
+    .await;
+    assert!(!running.task.is_finished());
+    running.stop().await;
+}
