@@ -11,7 +11,7 @@ use weft_wecom::callbacks::{CallbackEvent, CallbackMessage, MsgType};
 use super::deliver::{Fact, record};
 use super::incoming::{Incoming, receive};
 use super::rows::Outcome;
-use super::{Understood, settle};
+use super::{Understood, reads, settle};
 use crate::context::Context;
 use crate::dispatch::content_digest;
 use crate::error::WorkerError;
@@ -19,20 +19,23 @@ use crate::queue::{KnownMessage, OwnSend, known_messages, park};
 
 /// What one callback's messages were.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     delivered: usize,
-    parked: usize,
-    read: usize,
+    pub(super) parked: usize,
+    pub(super) read: usize,
     received: usize,
     passed_over: usize,
 }
+
+/// By callback.
+pub(super) type Counted = HashMap<Uuid, Counts>;
 
 /// A batch's callbacks with messages. Fails as a whole: everything in it may be done again.
 pub(super) async fn interpret(ctx: &Context, callbacks: Vec<Understood>) -> Result<Vec<Outcome>, WorkerError> {
     if callbacks.is_empty() {
         return Ok(Vec::new());
     }
-    let mut counts: HashMap<Uuid, Counts> = HashMap::new();
+    let mut counts = Counted::new();
     let (mut own, mut reads, mut incoming) = (Vec::new(), Vec::new(), Vec::new());
     for understood in &callbacks {
         let count = counts.entry(understood.row.id).or_default();
@@ -58,7 +61,7 @@ pub(super) async fn interpret(ctx: &Context, callbacks: Vec<Understood>) -> Resu
         }
     }
     own_sends(ctx, &own, &mut counts).await?;
-    read_reports(ctx, &reads, &mut counts).await?;
+    reads::reported(ctx, &reads, &mut counts).await?;
     receive(ctx, incoming).await?;
     let outcome = |understood: &Understood| {
         let count = counts.get(&understood.row.id).copied().unwrap_or_default();
@@ -84,7 +87,7 @@ fn messages_of(event: &CallbackEvent) -> &[CallbackMessage] {
 async fn own_sends(
     ctx: &Context,
     own: &[(&Understood, &CallbackMessage)],
-    counts: &mut HashMap<Uuid, Counts>,
+    counts: &mut Counted,
 ) -> Result<(), WorkerError> {
     let mut known: Vec<Option<KnownMessage>> = own
         .iter()
@@ -142,39 +145,6 @@ fn own_send(ctx: &Context, understood: &Understood, message: &CallbackMessage) -
         send_failed: message.send_failed(),
         callback_id: understood.row.id,
     })
-}
-
-async fn read_reports(
-    ctx: &Context,
-    reads: &[(&Understood, weft_wecom::callbacks::ReadReport)],
-    counts: &mut HashMap<Uuid, Counts>,
-) -> Result<(), WorkerError> {
-    let mut keys = Vec::new();
-    let mut reported = Vec::new();
-    for (understood, report) in reads {
-        for (index, msg_id) in report.msg_ids.iter().enumerate() {
-            let appinfo = report.appinfos.get(index).cloned().unwrap_or_default();
-            keys.push((understood.row.account_id, appinfo, msg_id.clone()));
-            let at = DateTime::from_timestamp(report.read_at, 0).filter(|_| report.read_at > 0);
-            reported.push((*understood, at.unwrap_or_else(|| ctx.clock.now())));
-        }
-    }
-    let mut facts = Vec::new();
-    for ((understood, at), known) in reported.into_iter().zip(known_messages(&ctx.pool, &keys).await?) {
-        let count = counts.entry(understood.row.id).or_default();
-        match known {
-            Some(known) => {
-                count.read += 1;
-                facts.push(Fact::new(
-                    &understood.row,
-                    known,
-                    MessageCommand::RecordRead { now: at },
-                ));
-            }
-            None => count.passed_over += 1,
-        }
-    }
-    record(ctx, facts).await
 }
 
 fn incoming_message(understood: &Understood, message: &CallbackMessage) -> Option<Incoming> {

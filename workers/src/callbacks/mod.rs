@@ -8,6 +8,7 @@ mod deliver;
 mod incoming;
 mod messages;
 mod purge;
+mod reads;
 mod rows;
 mod settle;
 
@@ -57,7 +58,7 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         let taken = batch(ctx).await?;
         ctx.health.ready(PART);
         if settled.elapsed() >= SETTLE_EVERY {
-            settle::sweep(ctx, None).await?;
+            sweep(ctx).await?;
             settled = tokio::time::Instant::now();
         }
         if taken == BATCH as usize {
@@ -66,12 +67,18 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         tokio::select! {
             () = ctx.wake.callbacks.notified() => {}
             () = ctx.signals.settle.notified() => {
-                settle::sweep(ctx, None).await?;
+                sweep(ctx).await?;
                 settled = tokio::time::Instant::now();
             }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+/// Whatever was parked and fits something by now.
+async fn sweep(ctx: &Context) -> Result<(), WorkerError> {
+    settle::sweep(ctx, None).await?;
+    reads::sweep(ctx).await
 }
 
 /// Takes what has come in; answers how many callbacks.

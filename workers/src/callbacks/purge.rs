@@ -24,6 +24,7 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         while purge_callbacks(&ctx.pool, now - CALLBACKS_FOR).await? == AT_ONCE as u64 {}
         while purge_receipts(&ctx.pool, now, RECEIPTS_FOR).await? == AT_ONCE as u64 {}
         purge_parked(&ctx.pool, now, PARKED_FOR).await?;
+        super::reads::purge(ctx, PARKED_FOR).await?;
         crate::session::report_unclaimed(ctx).await?;
         ctx.health.ready(PART);
         tokio::time::sleep(EVERY).await;
