@@ -41,7 +41,11 @@ pub(crate) async fn accepting_messages(
 ) -> Result<Benchmark, Failure> {
     let clock = Clock::system();
     let suffix = clock.new_id().simple().to_string();
-    let (log, keys, stock) = (format!("bench_log_{suffix}"), format!("bench_keys_{suffix}"), format!("bench_stock_{suffix}"));
+    let (log, keys, stock) = (
+        format!("bench_log_{suffix}"),
+        format!("bench_keys_{suffix}"),
+        format!("bench_stock_{suffix}"),
+    );
     let mut bench = config.clone();
     bench.log.url = renamed(&config.log.url, &log);
     bench.log.admin_url = renamed(&config.log.admin_url, &log);
@@ -51,7 +55,9 @@ pub(crate) async fn accepting_messages(
     let outcome = measure(&bench, &stock, &clock, rounds, commands, in_flight).await;
     let mut server = PgConnection::connect(renamed(&config.log.admin_url, "postgres").expose()).await?;
     for database in [log, keys, stock] {
-        sqlx::query(&format!("drop database if exists {database} with (force)")).execute(&mut server).await?;
+        sqlx::query(&format!("drop database if exists {database} with (force)"))
+            .execute(&mut server)
+            .await?;
     }
     let (ours, peer) = outcome?;
     Ok(Benchmark {
@@ -75,7 +81,9 @@ async fn measure(
     weft_log_writer::migrate::keys(config).await?;
     let executor = Executor::connect(config, clock.clone()).await?;
     let mut server = PgConnection::connect(renamed(&config.log.admin_url, "postgres").expose()).await?;
-    sqlx::query(&format!("create database {stock}")).execute(&mut server).await?;
+    sqlx::query(&format!("create database {stock}"))
+        .execute(&mut server)
+        .await?;
     let pool = PgPoolOptions::new()
         .max_connections(in_flight as u32)
         .connect(renamed(&config.log.admin_url, stock).expose())
@@ -89,13 +97,20 @@ async fn measure(
         let our_round = timed(commands, in_flight, |_| async {
             let options = CallOptions::new(metadata(clock));
             let id = clock.new_id().to_string();
-            executor.execute::<Message>(&id, accept(clock), &options).await.map(|_| ()).map_err(Failure::from)
+            executor
+                .execute::<Message>(&id, accept(clock), &options)
+                .await
+                .map(|_| ())
+                .map_err(Failure::from)
         })
         .await?;
         let peer_round = timed(commands, in_flight, |_| async {
             let metadata: HashMap<String, String> = metadata(clock).to_map("bench");
             let id = clock.new_id().to_string();
-            framework.execute_with_metadata(&id, accept(clock), metadata).await.map_err(Failure::from)
+            framework
+                .execute_with_metadata(&id, accept(clock), metadata)
+                .await
+                .map_err(Failure::from)
         })
         .await?;
         if round > 0 {

@@ -16,16 +16,24 @@ pub(crate) struct Side {
 impl Side {
     /// From each round's length and latencies.
     pub(crate) fn of(rounds: &[(Duration, Vec<Duration>)]) -> Self {
-        let mut rates: Vec<f64> =
-            rounds.iter().map(|(length, latencies)| latencies.len() as f64 / length.as_secs_f64()).collect();
+        let mut rates: Vec<f64> = rounds
+            .iter()
+            .map(|(length, latencies)| latencies.len() as f64 / length.as_secs_f64())
+            .collect();
         rates.sort_by(f64::total_cmp);
         let mut latencies: Vec<Duration> = rounds.iter().flat_map(|(_, latencies)| latencies).copied().collect();
         latencies.sort_unstable();
         let at = |share: f64| {
             let index = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
-            latencies.get(index).map_or(0.0, |latency| latency.as_secs_f64() * 1_000.0)
+            latencies
+                .get(index)
+                .map_or(0.0, |latency| latency.as_secs_f64() * 1_000.0)
         };
-        Self { per_second: rates.get(rates.len() / 2).copied().unwrap_or_default(), p50_ms: at(0.5), p99_ms: at(0.99) }
+        Self {
+            per_second: rates.get(rates.len() / 2).copied().unwrap_or_default(),
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+        }
     }
 }
 
@@ -48,7 +56,10 @@ pub(crate) fn print(benchmarks: &[Benchmark]) {
     for benchmark in benchmarks {
         println!("{}: {}", benchmark.id, benchmark.what);
         for (name, side) in [("weft", &benchmark.ours), (benchmark.peer_what, &benchmark.peer)] {
-            println!("  {name:<24} {:>9.0}/s  p50 {:>7.2} ms  p99 {:>7.2} ms", side.per_second, side.p50_ms, side.p99_ms);
+            println!(
+                "  {name:<24} {:>9.0}/s  p50 {:>7.2} ms  p99 {:>7.2} ms",
+                side.per_second, side.p50_ms, side.p99_ms
+            );
         }
         println!("  ratio {:.2}", benchmark.ratio());
     }

@@ -23,8 +23,15 @@ pub struct Api {
 
 impl Api {
     pub(crate) fn new(base: String, token: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(35)).build().expect("a client");
-        Self { http, base, token: token.to_owned() }
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(35))
+            .build()
+            .expect("a client");
+        Self {
+            http,
+            base,
+            token: token.to_owned(),
+        }
     }
 
     /// The answer, or why none came.
@@ -35,7 +42,10 @@ impl Api {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<Answer, reqwest::Error> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -45,7 +55,11 @@ impl Api {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await?;
-        Ok(Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+        Ok(Answer {
+            status,
+            headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        })
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -53,11 +67,15 @@ impl Api {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        self.try_call(Method::POST, path, Some(&body), &[]).await.expect("an answer")
+        self.try_call(Method::POST, path, Some(&body), &[])
+            .await
+            .expect("an answer")
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Answer {
-        self.try_call(Method::PUT, path, Some(&body), &[]).await.expect("an answer")
+        self.try_call(Method::PUT, path, Some(&body), &[])
+            .await
+            .expect("an answer")
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -66,7 +84,9 @@ impl Api {
 
     /// A query's data; panics on errors.
     pub async fn graphql(&self, query: &str, variables: Value) -> Value {
-        let mut answer = self.post("/graphql", json!({"query": query, "variables": variables})).await;
+        let mut answer = self
+            .post("/graphql", json!({"query": query, "variables": variables}))
+            .await;
         assert!(answer.body.get("errors").is_none(), "{}", answer.body);
         answer.body["data"].take()
     }

@@ -33,9 +33,13 @@ const LOG_MESSAGES: &str = r"
 type Messages = BTreeMap<String, (String, String, String, i64)>;
 
 async fn log_messages(log: &PgPool) -> Messages {
-    let rows: Vec<(String, String, String, String, i64)> =
-        sqlx::query_as(LOG_MESSAGES).fetch_all(log).await.expect("the log answers");
-    rows.into_iter().map(|(id, account, conversation, status, version)| (id, (account, conversation, status, version))).collect()
+    let rows: Vec<(String, String, String, String, i64)> = sqlx::query_as(LOG_MESSAGES)
+        .fetch_all(log)
+        .await
+        .expect("the log answers");
+    rows.into_iter()
+        .map(|(id, account, conversation, status, version)| (id, (account, conversation, status, version)))
+        .collect()
 }
 
 #[derive(Row, Deserialize)]
@@ -67,8 +71,10 @@ pub async fn view_differences(log: &PgPool, views: &PgPool, clickhouse: &clickho
         .fetch_all::<Fact>()
         .await
         .expect("ClickHouse answers");
-    let facts: Messages =
-        facts.into_iter().map(|f| (f.id, (f.account, f.conversation, f.status, f.version))).collect();
+    let facts: Messages = facts
+        .into_iter()
+        .map(|f| (f.id, (f.account, f.conversation, f.status, f.version)))
+        .collect();
     compare("message_facts", &expected, &facts, &mut differences);
 
     differences.extend(account_differences(log, views).await);
@@ -121,7 +127,10 @@ pub async fn ledger_differences(log: &PgPool, ledger: &[Value], texts: &[(String
     }
     let mut differences = Vec::new();
     for (guid, message_id, text) in texts {
-        let times = received.get(&(guid.as_str(), text.as_str())).copied().unwrap_or_default();
+        let times = received
+            .get(&(guid.as_str(), text.as_str()))
+            .copied()
+            .unwrap_or_default();
         let status = messages.get(message_id).map_or("missing", |message| message.2.as_str());
         let accounted = match status {
             "sent" | "delivered" => times == 1,
@@ -129,7 +138,9 @@ pub async fn ledger_differences(log: &PgPool, ledger: &[Value], texts: &[(String
             _ => false,
         };
         if !accounted {
-            differences.push(format!("{message_id} ({text}) is {status} and stands {times} times in the ledger"));
+            differences.push(format!(
+                "{message_id} ({text}) is {status} and stands {times} times in the ledger"
+            ));
         }
     }
     differences

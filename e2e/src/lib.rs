@@ -7,7 +7,7 @@ mod process;
 mod wait;
 mod world;
 
-pub use api::{Api, Answer};
+pub use api::{Answer, Api};
 pub use checks::{ledger_differences, view_differences};
 pub use wait::until;
 pub use world::{Options, World};

@@ -8,9 +8,16 @@ use std::process::{Child, Command, Stdio};
 /// The binary beside the test's own: `cargo test` puts tests in `deps/`, binaries one folder up.
 pub(crate) fn weft_binary() -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("tests are run from target/<profile>/deps");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests are run from target/<profile>/deps");
     let binary = folder.join("weft");
-    assert!(binary.exists(), "{} is missing: run `cargo build -p weft-cli` first", binary.display());
+    assert!(
+        binary.exists(),
+        "{} is missing: run `cargo build -p weft-cli` first",
+        binary.display()
+    );
     binary
 }
 
@@ -21,7 +28,11 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: &[String], environment: &[(String, String)], log: &Path) -> Self {
-        let output = File::options().create(true).append(true).open(log).expect("a log file in the test's folder");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file in the test's folder");
         let child = Command::new(weft_binary())
             .args(arguments)
             .envs(environment.iter().map(|(key, value)| (key, value)))
@@ -55,5 +66,8 @@ impl Drop for Process {
 
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback has ports").port()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback has ports")
+        .port()
 }

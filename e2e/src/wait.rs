@@ -13,7 +13,11 @@ where
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(started.elapsed() < patience, "waited {} s in vain: {what}", patience.as_secs());
+        assert!(
+            started.elapsed() < patience,
+            "waited {} s in vain: {what}",
+            patience.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

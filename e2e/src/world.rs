@@ -73,7 +73,10 @@ impl World {
         set("WEFT__KEYS__URL", database_url(&postgres, Some("weft_keys"), &keys));
         set("WEFT__KEYS__ADMIN_URL", database_url(&postgres, None, &keys));
         set("WEFT__VIEWS__URL", database_url(&postgres, Some("weft_query"), &views));
-        set("WEFT__VIEWS__PROJECTOR_URL", database_url(&postgres, Some("weft_projector"), &views));
+        set(
+            "WEFT__VIEWS__PROJECTOR_URL",
+            database_url(&postgres, Some("weft_projector"), &views),
+        );
         set("WEFT__VIEWS__ADMIN_URL", database_url(&postgres, None, &views));
         set("WEFT__LOG__MAX_CONNECTIONS", "12".to_owned());
         set("WEFT__VIEWS__MAX_CONNECTIONS", "8".to_owned());
@@ -88,7 +91,10 @@ impl World {
         set("WEFT__HTTP__LISTEN", format!("127.0.0.1:{port}"));
         set("WEFT__HTTP__PUBLIC_URL", format!("http://127.0.0.1:{port}"));
         set("WEFT__ADMIN__LISTEN", format!("127.0.0.1:{admin_port}"));
-        set("WEFT__WECOM__INSTANCE_URL", format!("http://127.0.0.1:{simulator_port}"));
+        set(
+            "WEFT__WECOM__INSTANCE_URL",
+            format!("http://127.0.0.1:{simulator_port}"),
+        );
         set("WEFT__WECOM__ANSWER_TIMEOUT_SECONDS", "2".to_owned());
         set("WEFT__WECOM__COOLDOWN_SECONDS", "[1, 2]".to_owned());
         set("WEFT__WECOM__NOT_READY_SECONDS", "{every=1,for=5}".to_owned());
@@ -129,12 +135,19 @@ impl World {
             "--data-dir".to_owned(),
             self.folder.path().join("simulator").display().to_string(),
         ];
-        for (flag, value) in [("--auto-scan", self.options.auto_scan), ("--read-after", self.options.read_after)] {
+        for (flag, value) in [
+            ("--auto-scan", self.options.auto_scan),
+            ("--read-after", self.options.read_after),
+        ] {
             if let Some(value) = value {
                 arguments.extend([flag.to_owned(), value.to_owned()]);
             }
         }
-        self.simulator = Some(Process::start(&arguments, &[], &self.folder.path().join("simulator.log")));
+        self.simulator = Some(Process::start(
+            &arguments,
+            &[],
+            &self.folder.path().join("simulator.log"),
+        ));
         until("the simulator answers", Duration::from_secs(20), async || {
             self.http.get(self.simulator_url("/_sim/clients")).send().await.ok()
         })
@@ -148,7 +161,12 @@ impl World {
         let url = format!("http://127.0.0.1:{}/readyz", self.port);
         let started = std::time::Instant::now();
         loop {
-            let ready = self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
+            let ready = self
+                .http
+                .get(&url)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success());
             if ready {
                 return;
             }
@@ -156,7 +174,10 @@ impl World {
             if ended || started.elapsed() > Duration::from_secs(60) {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(30).collect();
-                panic!("weft is not ready:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                panic!(
+                    "weft is not ready:\n{}",
+                    tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -175,7 +196,12 @@ impl World {
 
     /// What the simulator answers.
     pub async fn simulator_get(&self, path: &str) -> Value {
-        let answer = self.http.get(self.simulator_url(path)).send().await.expect("the simulator answers");
+        let answer = self
+            .http
+            .get(self.simulator_url(path))
+            .send()
+            .await
+            .expect("the simulator answers");
         answer.json().await.expect("JSON")
     }
 
@@ -187,7 +213,11 @@ impl World {
 
     /// Ends all faults.
     pub async fn clear_faults(&self) {
-        self.http.delete(self.simulator_url("/_sim/faults")).send().await.expect("the simulator answers");
+        self.http
+            .delete(self.simulator_url("/_sim/faults"))
+            .send()
+            .await
+            .expect("the simulator answers");
     }
 
     /// Every entry of the ledger.
@@ -195,7 +225,9 @@ impl World {
         let mut entries = Vec::new();
         let mut after = 0;
         loop {
-            let page = self.simulator_get(&format!("/_sim/ledger?after={after}&limit=1000")).await;
+            let page = self
+                .simulator_get(&format!("/_sim/ledger?after={after}&limit=1000"))
+                .await;
             let rows = page["entries"].as_array().expect("entries").clone();
             let Some(last) = rows.last() else { return entries };
             after = last["seq"].as_u64().expect("a number");
@@ -205,7 +237,11 @@ impl World {
 
     async fn pool(&self, database: &str) -> PgPool {
         let url = database_url(&self.postgres, None, &format!("{}_{database}", self.name));
-        PgPoolOptions::new().max_connections(2).connect(&url).await.expect("the database answers")
+        PgPoolOptions::new()
+            .max_connections(2)
+            .connect(&url)
+            .await
+            .expect("the database answers")
     }
 
     /// The log, as its owner.
@@ -220,7 +256,10 @@ impl World {
 
     /// The facts.
     pub fn clickhouse(&self) -> clickhouse::Client {
-        clickhouse::Client::default().with_url(&self.clickhouse).with_user("default").with_database(&self.name)
+        clickhouse::Client::default()
+            .with_url(&self.clickhouse)
+            .with_user("default")
+            .with_database(&self.name)
     }
 
     /// Creates an account; answers its id.
@@ -232,19 +271,30 @@ impl World {
 
     /// Waits until the view shows one of `statuses`; answers the account.
     pub async fn account_in(&self, id: &str, statuses: &[&str]) -> Value {
-        until(&format!("account {id} is {statuses:?}"), Duration::from_secs(30), async || {
-            let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
-            account["status"].as_str().is_some_and(|status| statuses.contains(&status)).then_some(account)
-        })
+        until(
+            &format!("account {id} is {statuses:?}"),
+            Duration::from_secs(30),
+            async || {
+                let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
+                account["status"]
+                    .as_str()
+                    .is_some_and(|status| statuses.contains(&status))
+                    .then_some(account)
+            },
+        )
         .await
     }
 
     /// The instance behind an account, once it has one.
     pub async fn guid(&self, id: &str) -> String {
-        until(&format!("account {id} has an instance"), Duration::from_secs(30), async || {
-            let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
-            account["guid"].as_str().map(str::to_owned)
-        })
+        until(
+            &format!("account {id} has an instance"),
+            Duration::from_secs(30),
+            async || {
+                let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
+                account["guid"].as_str().map(str::to_owned)
+            },
+        )
         .await
     }
 
@@ -253,11 +303,20 @@ impl World {
         let id = self.create_account(name).await;
         let login = self.api.put(&format!("/api/v1/accounts/{id}/login"), json!({})).await;
         assert!(login.status.is_success(), "{}", login.body);
-        self.account_in(&id, &["waiting_for_qrcode_scan", "waiting_for_confirmation", "online"]).await;
+        self.account_in(&id, &["waiting_for_qrcode_scan", "waiting_for_confirmation", "online"])
+            .await;
         let guid = self.guid(&id).await;
         if self.options.auto_scan.is_none() {
-            assert_eq!(self.simulator_post(&format!("/_sim/clients/{guid}/scan"), json!({})).await, 200);
-            assert_eq!(self.simulator_post(&format!("/_sim/clients/{guid}/confirm"), json!({})).await, 200);
+            assert_eq!(
+                self.simulator_post(&format!("/_sim/clients/{guid}/scan"), json!({}))
+                    .await,
+                200
+            );
+            assert_eq!(
+                self.simulator_post(&format!("/_sim/clients/{guid}/confirm"), json!({}))
+                    .await,
+                200
+            );
         }
         self.account_in(&id, &["online"]).await;
         (id, guid)
@@ -265,10 +324,17 @@ impl World {
 
     /// Waits until the view shows the message in one of `statuses`; answers it.
     pub async fn message_in(&self, id: &str, statuses: &[&str]) -> Value {
-        until(&format!("message {id} is {statuses:?}"), Duration::from_secs(60), async || {
-            let message = self.api.get(&format!("/api/v1/messages/{id}")).await.body;
-            message["status"].as_str().is_some_and(|status| statuses.contains(&status)).then_some(message)
-        })
+        until(
+            &format!("message {id} is {statuses:?}"),
+            Duration::from_secs(60),
+            async || {
+                let message = self.api.get(&format!("/api/v1/messages/{id}")).await.body;
+                message["status"]
+                    .as_str()
+                    .is_some_and(|status| statuses.contains(&status))
+                    .then_some(message)
+            },
+        )
         .await
     }
 }
@@ -278,15 +344,25 @@ impl Drop for World {
         if std::thread::panicking() {
             let text = std::fs::read_to_string(self.folder.path().join("weft.log")).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(20).collect();
-            eprintln!("the end of weft's log:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "the end of weft's log:\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         drop(self.weft.take());
         drop(self.simulator.take());
-        let (name, postgres, clickhouse, kafka) =
-            (self.name.clone(), self.postgres.clone(), self.clickhouse.clone(), self.kafka.clone());
+        let (name, postgres, clickhouse, kafka) = (
+            self.name.clone(),
+            self.postgres.clone(),
+            self.clickhouse.clone(),
+            self.kafka.clone(),
+        );
         // A runtime of its own: the test's may be ending.
         let cleaner = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(clean(&name, &postgres, &clickhouse, &kafka));
         });
         let _ = cleaner.join();
@@ -305,7 +381,11 @@ async fn clean(name: &str, postgres: &str, clickhouse: &str, kafka: &str) {
     }
     let http = reqwest::Client::new();
     for database in [name.to_owned(), format!("{name}_g1")] {
-        let _ = http.post(clickhouse).body(format!("drop database if exists {database}")).send().await;
+        let _ = http
+            .post(clickhouse)
+            .body(format!("drop database if exists {database}"))
+            .send()
+            .await;
     }
     let admin: Result<AdminClient<DefaultClientContext>, _> =
         rdkafka::ClientConfig::new().set("bootstrap.servers", kafka).create();

@@ -11,14 +11,22 @@ const ACCOUNTS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_every_accepted_message_ends_none_is_sent_twice_and_every_view_equals_a_recount() {
-    let options = Options { auto_scan: Some("100ms"), ..Options::default() };
+    let options = Options {
+        auto_scan: Some("100ms"),
+        ..Options::default()
+    };
     let mut world = World::start(options).await;
     let mut accounts = Vec::new();
     for n in 0..ACCOUNTS {
         accounts.push(world.online_account(&format!("压测账号{n}")).await);
     }
     // A slow WeCom keeps sends in hand at the moment of the kill.
-    assert_eq!(world.simulator_post("/_sim/faults", json!({"path": "/msg/send_text", "latency_ms": 20})).await, 201);
+    assert_eq!(
+        world
+            .simulator_post("/_sim/faults", json!({"path": "/msg/send_text", "latency_ms": 20}))
+            .await,
+        201
+    );
 
     let mut texts = Vec::new();
     let log = world.log_pool().await;
@@ -32,15 +40,21 @@ async fn after_a_kill_every_accepted_message_ends_none_is_sent_twice_and_every_v
         let key = format!("crash-{n}");
         let id = until("the message is accepted", Duration::from_secs(60), async || {
             let headers = [("Idempotency-Key", key.as_str())];
-            let answer = world.api.try_call(Method::POST, "/api/v1/messages/send", Some(&body), &headers).await.ok()?;
+            let answer = world
+                .api
+                .try_call(Method::POST, "/api/v1/messages/send", Some(&body), &headers)
+                .await
+                .ok()?;
             answer.body["message_id"].as_str().map(str::to_owned)
         })
         .await;
         texts.push((guid.clone(), id, text));
         if n == MESSAGES / 2 {
             until("some are sent", Duration::from_secs(30), async || {
-                let sent: i64 =
-                    sqlx::query_scalar("select count(*) from events where event_type = 'MessageSent'").fetch_one(&log).await.ok()?;
+                let sent: i64 = sqlx::query_scalar("select count(*) from events where event_type = 'MessageSent'")
+                    .fetch_one(&log)
+                    .await
+                    .ok()?;
                 (sent > 20).then_some(())
             })
             .await;
@@ -84,24 +98,60 @@ async fn after_a_kill_every_accepted_message_ends_none_is_sent_twice_and_every_v
     .fetch_one(&log)
     .await
     .expect("the log answers");
-    assert!(unknown <= ACCOUNTS as i64, "{unknown} unknown after one kill of {ACCOUNTS} accounts");
+    assert!(
+        unknown <= ACCOUNTS as i64,
+        "{unknown} unknown after one kill of {ACCOUNTS} accounts"
+    );
 
     let (views, clickhouse) = (world.views_pool().await, world.clickhouse());
     until("views equal a recount", Duration::from_secs(30), async || {
-        view_differences(&log, &views, &clickhouse).await.is_empty().then_some(())
+        view_differences(&log, &views, &clickhouse)
+            .await
+            .is_empty()
+            .then_some(())
     })
     .await;
 
     // The checkers can fail: a send that nobody told, one told twice, a row that the projection lost.
     let mut doubled = ledger.clone();
-    doubled.push(ledger.iter().find(|entry| entry["effective"] == true).expect("a send").clone());
-    assert_eq!(ledger_differences(&log, &doubled, &texts).await.len(), 1, "a doubled send is noticed");
+    doubled.push(
+        ledger
+            .iter()
+            .find(|entry| entry["effective"] == true)
+            .expect("a send")
+            .clone(),
+    );
+    assert_eq!(
+        ledger_differences(&log, &doubled, &texts).await.len(),
+        1,
+        "a doubled send is noticed"
+    );
     let missing: Vec<_> = ledger.iter().skip(1).cloned().collect();
-    assert_eq!(ledger_differences(&log, &missing, &texts).await.len(), 1, "a missing send is noticed");
+    assert_eq!(
+        ledger_differences(&log, &missing, &texts).await.len(),
+        1,
+        "a missing send is noticed"
+    );
     world.kill_weft();
     let row = "(select id from views_g1.messages order by id limit 1)";
-    sqlx::query(&format!("update views_g1.messages set status = 'pending' where id = {row}")).execute(&views).await.expect("planted");
-    assert_eq!(view_differences(&log, &views, &clickhouse).await.len(), 1, "a wrong row is noticed");
-    sqlx::query(&format!("delete from views_g1.messages where id = {row}")).execute(&views).await.expect("planted");
-    assert_eq!(view_differences(&log, &views, &clickhouse).await.len(), 1, "a lost row is noticed");
+    sqlx::query(&format!(
+        "update views_g1.messages set status = 'pending' where id = {row}"
+    ))
+    .execute(&views)
+    .await
+    .expect("planted");
+    assert_eq!(
+        view_differences(&log, &views, &clickhouse).await.len(),
+        1,
+        "a wrong row is noticed"
+    );
+    sqlx::query(&format!("delete from views_g1.messages where id = {row}"))
+        .execute(&views)
+        .await
+        .expect("planted");
+    assert_eq!(
+        view_differences(&log, &views, &clickhouse).await.len(),
+        1,
+        "a lost row is noticed"
+    );
 }

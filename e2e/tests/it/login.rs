@@ -6,7 +6,9 @@ use weft_e2e::{Options, World, until};
 use std::time::Duration;
 
 async fn act(world: &World, guid: &str, action: &str) {
-    let status = world.simulator_post(&format!("/_sim/clients/{guid}/{action}"), json!({})).await;
+    let status = world
+        .simulator_post(&format!("/_sim/clients/{guid}/{action}"), json!({}))
+        .await;
     assert_eq!(status, 200, "{action}");
 }
 
@@ -16,7 +18,11 @@ async fn waiting(world: &World, name: &str) -> (String, String) {
     let login = world.api.put(&format!("/api/v1/accounts/{id}/login"), json!({})).await;
     assert_eq!(login.status, 200, "{}", login.body);
     assert_eq!(login.body["status"], "waiting_for_qrcode_scan");
-    assert!(login.body["qrcode_content"].is_string() && login.body["login_token"].is_string(), "{}", login.body);
+    assert!(
+        login.body["qrcode_content"].is_string() && login.body["login_token"].is_string(),
+        "{}",
+        login.body
+    );
     (id.clone(), world.guid(&id).await)
 }
 
@@ -32,22 +38,44 @@ async fn a_scanned_and_confirmed_code_brings_the_account_online_and_every_change
     let account = world.account_in(&id, &["online"]).await;
     assert_eq!(account["can_send"], true, "{account}");
 
-    let history = world.api.get(&format!("/api/v1/accounts/{id}/status-history?size=100")).await.body;
-    let told: Vec<&str> =
-        history["history"].as_array().expect("a list").iter().filter_map(|change| change["new_status"].as_str()).collect();
+    let history = world
+        .api
+        .get(&format!("/api/v1/accounts/{id}/status-history?size=100"))
+        .await
+        .body;
+    let told: Vec<&str> = history["history"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|change| change["new_status"].as_str())
+        .collect();
     let mut oldest_first = told.clone();
     oldest_first.reverse();
     assert_eq!(
         oldest_first,
-        ["created", "logging_in", "waiting_for_qrcode_scan", "waiting_for_confirmation", "online"],
+        [
+            "created",
+            "logging_in",
+            "waiting_for_qrcode_scan",
+            "waiting_for_confirmation",
+            "online"
+        ],
         "{history}"
     );
 
     // Another tenant sees nothing of it.
-    assert_eq!(world.other_tenant.get(&format!("/api/v1/accounts/{id}")).await.status, 404);
+    assert_eq!(
+        world.other_tenant.get(&format!("/api/v1/accounts/{id}")).await.status,
+        404
+    );
     // Logging in again changes nothing.
     let again = world.api.put(&format!("/api/v1/accounts/{id}/login"), json!({})).await;
-    assert_eq!((again.status.as_u16(), again.body["status"].as_str()), (200, Some("online")), "{}", again.body);
+    assert_eq!(
+        (again.status.as_u16(), again.body["status"].as_str()),
+        (200, Some("online")),
+        "{}",
+        again.body
+    );
 
     let out = world.api.put(&format!("/api/v1/accounts/{id}/logout"), json!({})).await;
     assert_eq!(out.status, 202, "{}", out.body);
@@ -99,16 +127,24 @@ async fn a_verification_code_is_typed_wrong_once_and_then_right() {
     let world = World::start(Options::default()).await;
     let (id, guid) = waiting(&world, "客服四号").await;
     act(&world, &guid, "scan").await;
-    let status = world.simulator_post(&format!("/_sim/clients/{guid}/need_code"), json!({"code": "123456"})).await;
+    let status = world
+        .simulator_post(&format!("/_sim/clients/{guid}/need_code"), json!({"code": "123456"}))
+        .await;
     assert_eq!(status, 200);
     let account = world.account_in(&id, &["waiting_for_verification"]).await;
     let login = world.api.put(&format!("/api/v1/accounts/{id}/login"), json!({})).await;
-    let token = login.body["login_token"].as_str().expect("the running attempt").to_owned();
+    let token = login.body["login_token"]
+        .as_str()
+        .expect("the running attempt")
+        .to_owned();
     assert!(account["status"].is_string());
 
     let verify = async |code: &str| {
         let body = json!({"login_token": token, "code": code});
-        let answer = world.api.post(&format!("/api/v1/accounts/{id}/login/verify"), body).await;
+        let answer = world
+            .api
+            .post(&format!("/api/v1/accounts/{id}/login/verify"), body)
+            .await;
         assert_eq!(answer.status, 202, "{}", answer.body);
     };
     verify("000000").await;
@@ -121,7 +157,10 @@ async fn a_verification_code_is_typed_wrong_once_and_then_right() {
     world.account_in(&id, &["online"]).await;
 
     let over = json!({"login_token": uuid::Uuid::new_v4(), "code": "123456"});
-    let answer = world.api.post(&format!("/api/v1/accounts/{id}/login/verify"), over).await;
+    let answer = world
+        .api
+        .post(&format!("/api/v1/accounts/{id}/login/verify"), over)
+        .await;
     assert_eq!(answer.body["code"], "account.login_attempt_over", "{}", answer.body);
 }
 
@@ -131,7 +170,10 @@ async fn callbacks_that_are_lost_doubled_or_late_do_not_strand_an_account() {
     for (name, fault) in [
         ("丢失回调", json!({"callback": "drop", "count": 1})),
         ("重复回调", json!({"callback": "duplicate"})),
-        ("延迟回调", json!({"callback": "delay", "delay_ms": 700, "notify_type": 11002})),
+        (
+            "延迟回调",
+            json!({"callback": "delay", "delay_ms": 700, "notify_type": 11002}),
+        ),
     ] {
         let (id, guid) = waiting(&world, name).await;
         let mut fault = fault;
