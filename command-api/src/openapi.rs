@@ -84,7 +84,7 @@ fn complete(api: &mut OpenApi) {
         let on_one = path.contains("{id}");
         if path.contains("/callbacks/") {
             // WeCom calls it: no token, no conventions of ours.
-            for operation in item.post.iter_mut() {
+            if let Some(operation) = &mut item.post {
                 refusals(operation, &[("413", "request.too_large")]);
             }
             continue;

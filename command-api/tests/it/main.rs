@@ -1,4 +1,5 @@
 //! The routes over a real log: good and bad, as a caller sees them.
+#![allow(clippy::unwrap_used, reason = "a test ends where its helpers do")]
 
 mod accounts;
 mod batch;

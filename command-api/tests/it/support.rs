@@ -228,6 +228,7 @@ pub(crate) fn text_message(account_id: Uuid, text: &str) -> Value {
 }
 
 /// `base` with some members changed; null removes one.
+#[allow(clippy::needless_pass_by_value, reason = "callers write json!")]
 pub(crate) fn changed(base: &Value, changes: Value) -> Value {
     let mut object = base.as_object().unwrap().clone();
     for (name, value) in changes.as_object().unwrap() {
