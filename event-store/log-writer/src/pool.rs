@@ -16,7 +16,7 @@ pub(crate) fn log_pool(log: &LogSection, name: &str, max_connections: u32) -> Re
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(Duration::from_secs(300))
+        .idle_timeout(Duration::from_mins(5))
         .after_connect(move |connection, _| Box::pin(make_fit(connection, statement_timeout_ms)))
         .connect_lazy_with(options))
 }

@@ -13,7 +13,7 @@ use crate::config::KeysSection;
 use crate::database::lazy_pool;
 
 /// How long a key stays in memory: a key destroyed by another process is forgotten here at the latest after this.
-const CACHED_FOR: Duration = Duration::from_secs(60);
+const CACHED_FOR: Duration = Duration::from_mins(1);
 
 /// A key as the database has it.
 #[derive(Clone)]
@@ -252,19 +252,19 @@ fn open_one(keys: &HashMap<String, Key>, parts: &SealedParts) -> Opened<Vec<u8>>
     let Some(Key::Alive(subject_key)) = subject else {
         return Opened::Sealed;
     };
-    match cipher::open(parts, subject_key, month_key.map(AsRef::as_ref)) {
-        Some(plaintext) => Opened::Open(plaintext),
-        None => {
-            tracing::warn!(
-                subject = parts.subject,
-                key = parts.key,
-                "a sealed value does not open with its own keys"
-            );
-            Opened::Sealed
-        }
+    if let Some(plaintext) = cipher::open(parts, subject_key, month_key.map(AsRef::as_ref)) {
+        Opened::Open(plaintext)
+    } else {
+        tracing::warn!(
+            subject = parts.subject,
+            key = parts.key,
+            "a sealed value does not open with its own keys"
+        );
+        Opened::Sealed
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn unavailable(error: sqlx::Error) -> KeysError {
     KeysError::Unavailable(error.to_string())
 }

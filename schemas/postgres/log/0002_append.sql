@@ -22,6 +22,11 @@ create function append_commands(
     out outcomes integer[], out replays json[], out lost_claims integer[], out positions bigint[]
 )
 language plpgsql
+-- A handful of rows meets large tables by their keys. Without this, a plan made while the tables were empty would read
+-- them whole for as long as its connection lives.
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_variable
 declare
@@ -49,18 +54,20 @@ begin
             returning i.digest
         )
         select coalesce(array_agg(t.digest), '{}') into won from taken t;
-        -- A statement of its own, to see what was committed while the first one waited.
-        for loser in
-            select k.command, k.body_hash = i.body_hash as same_body, i.answer
-            from unnest(key_commands, key_digests, key_body_hashes) as k (command, digest, body_hash)
-            join idempotency_keys i on i.digest = k.digest
-            where k.digest <> all (won)
-        loop
-            outcomes[loser.command] := case when loser.same_body then 1 else 2 end;
-            if loser.same_body then
-                replays[loser.command] := loser.answer;
-            end if;
-        end loop;
+        if cardinality(won) < cardinality(key_commands) then
+            -- A statement of its own, to see what was committed while the first one waited.
+            for loser in
+                select k.command, k.body_hash = i.body_hash as same_body, i.answer
+                from unnest(key_commands, key_digests, key_body_hashes) as k (command, digest, body_hash)
+                join idempotency_keys i on i.digest = k.digest
+                where k.digest <> all (won)
+            loop
+                outcomes[loser.command] := case when loser.same_body then 1 else 2 end;
+                if loser.same_body then
+                    replays[loser.command] := loser.answer;
+                end if;
+            end loop;
+        end if;
     end if;
 
     if cardinality(claim_commands) > 0 then

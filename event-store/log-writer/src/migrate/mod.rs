@@ -61,7 +61,9 @@ pub(crate) fn fingerprints() -> (String, String) {
         for migration in migrator.iter() {
             hash.update(&migration.checksum);
         }
-        hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut bytes = [0; 8];
+        bytes[2..].copy_from_slice(&hash.finalize()[..6]);
+        format!("{:012x}", u64::from_be_bytes(bytes))
     };
     (fingerprint(&LOG), fingerprint(&KEYS))
 }

@@ -37,3 +37,44 @@ pub(super) async fn stall(pool: &PgPool, after: LogOrder) -> Result<Option<Stall
     })
     .transpose()
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::TestLog;
+
+    #[tokio::test]
+    async fn a_long_write_transaction_is_blamed_by_its_pid_when_events_wait_for_it() {
+        let log = TestLog::new().await;
+        let pool = log.log.pool("weft_log").await;
+        let admin = log.log.admin_pool().await;
+        let mut long = admin.begin().await.unwrap();
+        sqlx::query("select pg_current_xact_id()")
+            .execute(&mut *long)
+            .await
+            .unwrap();
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+            .fetch_one(&mut *long)
+            .await
+            .unwrap();
+        assert!(
+            stall(&pool, LogOrder::default()).await.unwrap().is_none(),
+            "nothing waits yet"
+        );
+        sqlx::query(
+            "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
+             values ('tenant', 't', 1, 'E', '1', '{}', '{}')",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
+        // Another database of the cluster may have an older one for a moment.
+        loop {
+            let stall = stall(&pool, LogOrder::default()).await.unwrap().unwrap();
+            if stall.pid == pid {
+                assert!(stall.seconds > 0.0);
+                break;
+            }
+        }
+    }
+}

@@ -145,3 +145,93 @@ impl Lease {
         if moved == 1 { Ok(()) } else { Err(RelayError::LeaseLost) }
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::TestLog;
+
+    const LONG: Duration = Duration::from_mins(10);
+    const OVER: Duration = Duration::ZERO;
+
+    fn order(position: i64) -> LogOrder {
+        LogOrder {
+            epoch: 1,
+            transaction_id: 700,
+            position,
+        }
+    }
+
+    async fn take(pool: &PgPool, owner: u128, time: Duration) -> Option<Taken> {
+        Lease::take(pool, "test", Uuid::from_u128(owner), time)
+            .await
+            .expect("the lease can be asked for")
+    }
+
+    #[tokio::test]
+    async fn a_lease_has_one_owner_until_it_expires() {
+        let log = TestLog::new().await;
+        let pool = log.log.pool("weft_log").await;
+        assert_eq!(take(&pool, 1, LONG).await.unwrap().lease.owner_epoch, 1);
+        assert!(take(&pool, 2, LONG).await.is_none());
+        // Its own owner may take it again, and fences what it started before.
+        assert_eq!(take(&pool, 1, OVER).await.unwrap().lease.owner_epoch, 2);
+        assert_eq!(take(&pool, 2, LONG).await.unwrap().lease.owner_epoch, 3);
+    }
+
+    #[tokio::test]
+    async fn a_replaced_owner_neither_renews_nor_moves_the_checkpoint() {
+        let log = TestLog::new().await;
+        let pool = log.log.pool("weft_log").await;
+        let first = take(&pool, 1, OVER).await.unwrap();
+        assert_eq!(first.checkpoint, LogOrder::default());
+        first.lease.advance(order(5)).await.unwrap();
+        let second = take(&pool, 2, LONG).await.unwrap();
+        assert_eq!(second.checkpoint, order(5));
+        assert!(matches!(
+            first.lease.advance(order(9)).await,
+            Err(RelayError::LeaseLost)
+        ));
+        assert!(first.lease.renew().await.unwrap().is_none());
+        first.lease.release().await.unwrap();
+        assert!(
+            take(&pool, 3, LONG).await.is_none(),
+            "the first owner released the second one's lease"
+        );
+        second.lease.advance(order(6)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_checkpoint_never_goes_back() {
+        let log = TestLog::new().await;
+        let pool = log.log.pool("weft_log").await;
+        let owner = take(&pool, 1, LONG).await.unwrap().lease;
+        owner.advance(order(5)).await.unwrap();
+        assert!(owner.advance(order(4)).await.is_err());
+        assert!(
+            owner
+                .advance(LogOrder {
+                    transaction_id: 699,
+                    ..order(9)
+                })
+                .await
+                .is_err()
+        );
+        owner
+            .advance(LogOrder {
+                epoch: 2,
+                transaction_id: 1,
+                position: 1,
+            })
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_released_lease_is_free_at_once() {
+        let log = TestLog::new().await;
+        let pool = log.log.pool("weft_log").await;
+        take(&pool, 1, LONG).await.unwrap().lease.release().await.unwrap();
+        assert!(take(&pool, 2, LONG).await.is_some());
+    }
+}

@@ -110,9 +110,22 @@ pub(super) async fn acknowledged(deliveries: Vec<DeliveryFuture>, end: PageEnd) 
     Ok(end)
 }
 
+impl Publisher {
+    /// Throws away what is queued, and returns when nothing of it can be sent any more.
+    pub(super) async fn close(mut self) {
+        if let Some(producer) = self.producer.take() {
+            // Purges and waits for the poll thread: not on an async thread.
+            let closed = tokio::task::spawn_blocking(move || drop(producer)).await;
+            if let Err(error) = closed {
+                tracing::warn!(%error, "the producer did not close cleanly");
+            }
+        }
+    }
+}
+
 impl Drop for Publisher {
+    /// For a task that is aborted.
     fn drop(&mut self) {
-        // Purges what is queued and waits for the poll thread: not on an async thread.
         if let (Some(producer), Ok(runtime)) = (self.producer.take(), tokio::runtime::Handle::try_current()) {
             drop(runtime.spawn_blocking(move || drop(producer)));
         }

@@ -13,6 +13,8 @@ use super::{blame, metric};
 const PAGE: i64 = 5_000;
 /// After a wake the events are there, but may not be settled for as long as an older append still runs.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
+/// Longest wait for woken events to settle, whatever the poll is.
+const SETTLE_WAIT: Duration = Duration::from_millis(100);
 /// Events that are not settled for this long are somebody's fault, who is then named.
 const STALL: Duration = Duration::from_secs(2);
 
@@ -24,7 +26,7 @@ pub(super) async fn read(
     poll: Duration,
     pages: mpsc::Sender<Result<Vec<RawEvent>, LoadError>>,
 ) {
-    let mut wait = poll;
+    let (mut wait, mut longest) = (poll, poll);
     let mut empty_since = Instant::now();
     loop {
         match tail.next_raw_page(PAGE).await {
@@ -34,13 +36,13 @@ pub(super) async fn read(
                     empty_since = Instant::now();
                 }
                 tokio::select! {
-                    () = wake.notified() => wait = FIRST_WAIT,
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(poll),
+                    () = wake.notified() => (wait, longest) = (FIRST_WAIT, poll.min(SETTLE_WAIT)),
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(longest),
                     () = pages.closed() => return,
                 }
             }
             Ok(page) => {
-                wait = FIRST_WAIT;
+                (wait, longest) = (FIRST_WAIT, poll);
                 empty_since = Instant::now();
                 metrics::gauge!(metric::STALLED_SECONDS).set(0.0);
                 if pages.send(Ok(page)).await.is_err() {

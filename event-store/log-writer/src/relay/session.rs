@@ -32,7 +32,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(200);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for acknowledgements.
 const DRAIN_FOR: Duration = Duration::from_secs(3);
-const PURGE_EVERY: Duration = Duration::from_secs(60);
+const PURGE_EVERY: Duration = Duration::from_mins(1);
 
 /// What every tenure of this relay shares.
 pub(super) struct Session {
@@ -68,6 +68,8 @@ impl Session {
         let mut tenure = self.begin(taken, shutdown).await.map_err(|error| (error, false))?;
         let ended = tenure.publish(self).await;
         let published = tenure.published;
+        // The next tenure, here or elsewhere, should not meet this one's records.
+        tenure.publisher.close().await;
         ended.map_err(|error| (error, published))?;
         Ok(Ended::Shutdown)
     }

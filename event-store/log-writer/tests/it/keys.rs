@@ -21,7 +21,7 @@ fn request(subject: &str) -> SealRequest {
     }
 }
 
-async fn a_sealer(log: &TestLog) -> Sealer {
+fn a_sealer(log: &TestLog) -> Sealer {
     Sealer::new(KeyStore::new(&log.config.keys).unwrap())
 }
 
@@ -30,12 +30,11 @@ async fn what_is_sealed_opens_in_every_process_that_has_the_keys() {
     let log = TestLog::new().await;
     let subject = account_subject(new_account());
     let sealed: Sealed<String> = a_sealer(&log)
-        .await
         .seal(&subject, &"+86 138 0000 0000".to_owned())
         .await
         .unwrap();
     assert!(!serde_json::to_string(&sealed).unwrap().contains("138"));
-    let opened = a_sealer(&log).await.open(&sealed).await.unwrap();
+    let opened = a_sealer(&log).open(&sealed).await.unwrap();
     assert_eq!(opened, Opened::Open("+86 138 0000 0000".to_owned()));
 }
 
@@ -43,7 +42,7 @@ async fn what_is_sealed_opens_in_every_process_that_has_the_keys() {
 async fn without_access_to_the_keys_or_with_another_master_key_it_stays_sealed() {
     let log = TestLog::new().await;
     let subject = account_subject(new_account());
-    let sealed = a_sealer(&log).await.seal(&subject, &"secret".to_owned()).await.unwrap();
+    let sealed = a_sealer(&log).seal(&subject, &"secret".to_owned()).await.unwrap();
     let mut other = log.config.keys.clone();
     other.master_key = Secret("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned());
     for keys in [
@@ -63,13 +62,13 @@ async fn without_access_to_the_keys_or_with_another_master_key_it_stays_sealed()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forgotten_person_is_erased_everywhere_and_nothing_more_can_be_sealed_for_them() {
     let log = TestLog::new().await;
-    let sealer = a_sealer(&log).await;
+    let sealer = a_sealer(&log);
     let (forgotten, other) = (account_subject(new_account()), account_subject(new_account()));
     let gone = sealer.seal(&forgotten, &1).await.unwrap();
     let kept = sealer.seal(&other, &2).await.unwrap();
     sealer.keys().destroy_subject(&forgotten).await.unwrap();
     sealer.keys().destroy_subject(&forgotten).await.unwrap();
-    for sealer in [sealer.clone(), a_sealer(&log).await] {
+    for sealer in [sealer.clone(), a_sealer(&log)] {
         assert_eq!(sealer.open::<i32>(&gone).await.unwrap(), Opened::Erased);
         assert_eq!(sealer.open::<i32>(&kept).await.unwrap(), Opened::Open(2));
         let refused = sealer.keys().seal_all(&[request(&forgotten)]).await.unwrap_err();
@@ -80,7 +79,7 @@ async fn a_forgotten_person_is_erased_everywhere_and_nothing_more_can_be_sealed_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_may_be_forgotten_before_anything_was_sealed_for_it() {
     let log = TestLog::new().await;
-    let keys = a_sealer(&log).await.keys().clone();
+    let keys = a_sealer(&log).keys().clone();
     let subject = account_subject(new_account());
     keys.destroy_subject(&subject).await.unwrap();
     assert!(matches!(
@@ -92,7 +91,7 @@ async fn a_subject_may_be_forgotten_before_anything_was_sealed_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn content_needs_its_conversations_key_and_its_months() {
     let log = TestLog::new().await;
-    let sealer = a_sealer(&log).await;
+    let sealer = a_sealer(&log);
     let tenant_id = new_tenant();
     let text = |text: &str| MessageContent::Text(TextContent { text: text.to_owned() });
     let contents = [text("a"), text("b"), text("c")];
@@ -115,7 +114,6 @@ async fn content_needs_its_conversations_key_and_its_months() {
     let sealed = sealer.seal_contents(&to_seal).await.unwrap();
     let open = async |n: usize| {
         a_sealer(&log)
-            .await
             .open_content(MessageType::Text, &sealed[n])
             .await
             .unwrap()
@@ -176,7 +174,7 @@ async fn twenty_creators_that_race_agree_on_one_key_each() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tombstones_destroy_again_what_a_restored_backup_brought_back() {
     let log = TestLog::new().await;
-    let sealer = a_sealer(&log).await;
+    let sealer = a_sealer(&log);
     let subject = account_subject(new_account());
     let sealed = sealer.seal(&subject, &1).await.unwrap();
     let admin = log.keys.admin_pool().await;
@@ -191,7 +189,7 @@ async fn tombstones_destroy_again_what_a_restored_backup_brought_back() {
         .await
         .unwrap();
 
-    let restored = a_sealer(&log).await;
+    let restored = a_sealer(&log);
     assert_eq!(restored.keys().reapply_tombstones().await.unwrap(), 1);
     assert_eq!(restored.open::<i32>(&sealed).await.unwrap(), Opened::Erased);
 }
@@ -199,7 +197,7 @@ async fn tombstones_destroy_again_what_a_restored_backup_brought_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_ciphertext_does_not_open() {
     let log = TestLog::new().await;
-    let sealer = a_sealer(&log).await;
+    let sealer = a_sealer(&log);
     let sealed = sealer.seal("account:1", &"a".to_owned()).await.unwrap();
     let mut changed = parts(&sealed);
     changed.ciphertext = changed.ciphertext.chars().rev().collect();
@@ -209,10 +207,10 @@ async fn a_changed_ciphertext_does_not_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_cannot_be_reached_are_an_error_not_sealed() {
     let mut log = TestLog::new().await;
-    let sealer = a_sealer(&log).await;
+    let sealer = a_sealer(&log);
     let sealed = sealer.seal("account:1", &1).await.unwrap();
     log.config.keys.url = Secret("postgres://weft_keys:weft@127.0.0.1:1/keys".to_owned());
-    let unreachable = a_sealer(&log).await.open::<i32>(&sealed).await;
+    let unreachable = a_sealer(&log).open::<i32>(&sealed).await;
     assert!(unreachable.is_err());
     // What is cached still opens.
     assert_eq!(sealer.open::<i32>(&sealed).await.unwrap(), Opened::Open(1));

@@ -1,5 +1,7 @@
 //! The event store on a real Postgres and a real Kafka.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod append;
 mod claims;
 mod conflicts;

@@ -8,7 +8,7 @@ async fn refused(log: &TestLog, statement: &str) -> bool {
     let mut connection = PgConnection::connect(&log.log.url("weft_log")).await.unwrap();
     let error = sqlx::query(statement).execute(&mut connection).await.err();
     error
-        .and_then(|error| error.into_database_error())
+        .and_then(sqlx::Error::into_database_error)
         .is_some_and(|error| error.code().as_deref() == Some("42501"))
 }
 

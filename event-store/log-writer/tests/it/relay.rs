@@ -16,10 +16,10 @@ use weft_platform::health::Health;
 use weft_platform::kafka::{AGGREGATES, EventConsumer, EventRecord, partition_for};
 
 use crate::proxy::Proxy;
-use crate::support::{a_tenant, create_account, limit_accounts, new_account, new_tenant, rename_account};
+use crate::support::{a_tenant, create_account, limit_accounts, new_account, rename_account};
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Relay {
     task: JoinHandle<Result<(), relay::RelayError>>,
@@ -84,9 +84,8 @@ impl Topics {
                     .extend(self.consumer.next_batch(500, Duration::from_millis(5)).await.unwrap());
             }
         };
-        if tokio::time::timeout(PATIENCE, read).await.is_err() {
-            panic!("only {} records came", self.seen.len());
-        }
+        let in_time = tokio::time::timeout(PATIENCE, read).await.is_ok();
+        assert!(in_time, "only {} records came", self.seen.len());
     }
 
     /// What a projection keeps: nothing at or below a partition's high-water.
@@ -357,5 +356,4 @@ async fn an_event_is_on_kafka_soon_after_it_was_appended() {
         topics.until(|seen| seen.len() == n as usize).await;
     }
     relay.stop().await;
-    assert_ne!(new_tenant(), tenant);
 }

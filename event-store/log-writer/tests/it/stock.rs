@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cqrs_es::persist::{PersistedEventRepository, PersistedEventStore};
-use cqrs_es::{AggregateError, CqrsFramework, EventEnvelope};
+use cqrs_es::{AggregateContext, AggregateError, CqrsFramework, EventEnvelope, EventStore};
 use postgres_es::PostgresEventRepository;
 use weft_domain::account::{Account, AccountCommand, AccountError, AccountStatus};
 use weft_domain::tenant::Tenant;
@@ -160,7 +160,6 @@ async fn the_framework_is_told_of_a_conflict() {
         .execute::<Tenant>(&id, create_tenant("x"), &options(tenant))
         .await
         .unwrap();
-    use cqrs_es::{AggregateContext, EventStore};
     let mut stale = EventStore::<Tenant>::load_aggregate(&executor, &id).await.unwrap();
     let events = weft_domain::LogAggregate::decide(stale.aggregate(), limit_accounts(3)).unwrap();
     executor

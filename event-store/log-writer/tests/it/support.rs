@@ -1,6 +1,6 @@
 //! Commands and checks that several tests need.
 
-use weft_domain::account::{AccountCommand, AccountConfig, GatewayKind};
+use weft_domain::account::{AccountCommand, AccountConfig, AccountConfigChange, GatewayKind};
 use weft_domain::tenant::{Tenant, TenantCommand, TenantLimits};
 use weft_domain::{AccountId, FieldChange, TenantId};
 use weft_log_writer::testing::options;
@@ -34,7 +34,7 @@ pub(crate) fn rename_account(name: &str) -> AccountCommand {
         phone: FieldChange::Unchanged,
         email: FieldChange::Unchanged,
         user_id: FieldChange::Unchanged,
-        config: Default::default(),
+        config: AccountConfigChange::default(),
         config_defaults: AccountConfig::default(),
         now: Clock::system().now(),
     }
