@@ -21,10 +21,10 @@ struct Row {
 }
 
 fn rows() -> Vec<Row> {
-    csv::Reader::from_path(FILE)
-        .unwrap()
+    let mut reader = csv::Reader::from_path(FILE).expect("the file is there");
+    reader
         .deserialize()
-        .map(Result::unwrap)
+        .map(|row| row.expect("a row of the file"))
         .collect()
 }
 
