@@ -107,7 +107,7 @@ fn run(command: Command, config: Config) -> Result<(), Failure> {
             | Command::Workers(workers::WorkersArgs { command: None })
     );
     let filter = if serves {
-        "info,librdkafka=off,rdkafka=error"
+        "info,librdkafka=off,rdkafka=error,sqlx::postgres::notice=warn"
     } else {
         "warn,librdkafka=off,rdkafka=error"
     };

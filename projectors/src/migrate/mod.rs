@@ -2,7 +2,6 @@
 //! and safe when two run at once.
 
 mod clickhouse;
-mod cluster;
 mod postgres;
 
 use weft_platform::config::Config;
@@ -14,9 +13,6 @@ use crate::generation::Generation;
 pub enum MigrateError {
     #[error("{key}: {reason}")]
     Url { key: &'static str, reason: String },
-    /// The projections write all tenants' rows.
-    #[error("the role weft_projector exists without bypassrls, and views.admin_url's role may not give it: {0}")]
-    BypassRls(sqlx::Error),
     #[error("{0}")]
     Database(#[from] sqlx::Error),
     #[error("{0}")]

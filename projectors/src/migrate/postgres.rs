@@ -4,9 +4,9 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use weft_platform::config::ViewsSection;
+use weft_platform::database::{Role, ensure_database, run_formatted};
 
 use super::MigrateError;
-use super::cluster::{self, PROJECTOR, QUERY, run_formatted};
 use crate::generation::Generation;
 
 static VIEWS: Migrator = Migrator {
@@ -16,6 +16,9 @@ static VIEWS: Migrator = Migrator {
     locking: false,
     ..sqlx::migrate!("../schemas/postgres/views")
 };
+
+const PROJECTOR: &str = "weft_projector";
+const QUERY: &str = "weft_query";
 
 /// Held in the views' database while it is migrated.
 const LOCK: i64 = 0x7765_6674_7669_6577;
@@ -33,7 +36,22 @@ pub(super) async fn migrate(views: &ViewsSection, generation: Generation) -> Res
             reason: error.to_string(),
         })?;
     let admin = admin.application_name("weft migrate");
-    cluster::ensure(&admin, views).await?;
+    let role = |name, url| Role {
+        name,
+        url,
+        bypasses_rls: false,
+        settings: &[],
+        member_of: &[],
+        privileges: "connect",
+    };
+    // Partitions are moved through a temporary table.
+    let privileges = "connect, temporary";
+    let projector = Role {
+        bypasses_rls: true,
+        privileges,
+        ..role(PROJECTOR, &views.projector_url)
+    };
+    ensure_database(&admin, &[projector, role(QUERY, &views.url)]).await?;
     let mut connection = admin.connect().await?;
     sqlx::query("select pg_advisory_lock($1)")
         .bind(LOCK)

@@ -1,13 +1,10 @@
 //! `weft migrate` for the log's database and the key database: roles, databases, tables. Idempotent, and safe when two
 //! run at once.
 
-mod cluster;
-
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use weft_platform::config::{Config, Secret};
-
-pub use cluster::{Role, ensure_database};
+use weft_platform::database::{Role, ensure_database};
 
 static LOG: Migrator = Migrator {
     ignore_missing: true,
@@ -37,6 +34,8 @@ pub async fn log(config: &Config) -> Result<(), MigrateError> {
         // Also for sessions that are not ours, such as stock postgres-es.
         settings: &[("synchronous_commit", "on"), ("statement_timeout", "10s")],
         member_of: &["pg_read_all_stats"],
+        bypasses_rls: false,
+        privileges: "connect",
     };
     run(&LOG, "log.admin_url", &config.log.admin_url, &role).await
 }
@@ -48,6 +47,8 @@ pub async fn keys(config: &Config) -> Result<(), MigrateError> {
         url: &config.keys.url,
         settings: &[("statement_timeout", "10s")],
         member_of: &[],
+        bypasses_rls: false,
+        privileges: "connect",
     };
     run(&KEYS, "keys.admin_url", &config.keys.admin_url, &role).await
 }
@@ -73,7 +74,7 @@ async fn run(migrator: &Migrator, key: &'static str, url: &Secret, role: &Role<'
     let options = options
         .map_err(|error| MigrateError::Url { key, error })?
         .application_name("weft migrate");
-    ensure_database(&options, role).await?;
+    ensure_database(&options, std::slice::from_ref(role)).await?;
     // A pool of one: the migrator takes it where futures must be `Send`.
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
     migrator.run(&pool).await?;

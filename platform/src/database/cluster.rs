@@ -1,8 +1,9 @@
-//! What a cluster needs before a database's own migrations: the role and the database.
+//! What a cluster needs before a database's own migrations: its roles and the database.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
-use weft_platform::config::Secret;
+
+use crate::config::Secret;
 
 /// Held in the maintenance database, so that of two migrations, also of different databases, one waits.
 const LOCK: i64 = 0x7765_6674_6d69_6701;
@@ -15,37 +16,65 @@ pub struct Role<'r> {
     pub name: &'static str,
     /// Its password is taken from here when the role is created.
     pub url: &'r Secret,
+    /// Whether row-level security lets everything through for it.
+    pub bypasses_rls: bool,
     pub settings: &'r [(&'static str, &'static str)],
     pub member_of: &'r [&'static str],
+    /// What it may do with the database: `connect`, `connect, temporary`.
+    pub privileges: &'static str,
 }
 
-/// Creates the role and the database that `admin` names, where they are missing. Only the role may connect.
-pub async fn ensure_database(admin: &PgConnectOptions, role: &Role<'_>) -> Result<(), sqlx::Error> {
+/// Creates the roles and the database that `admin` names, where they are missing. Only the roles may connect.
+pub async fn ensure_database(admin: &PgConnectOptions, roles: &[Role<'_>]) -> Result<(), sqlx::Error> {
     let database = admin.get_database().unwrap_or(MAINTENANCE_DATABASE).to_owned();
     let mut connection = admin.clone().database(MAINTENANCE_DATABASE).connect().await?;
     sqlx::query("select pg_advisory_lock($1)")
         .bind(LOCK)
         .execute(&mut connection)
         .await?;
-    let done = ensure(&mut connection, &database, role).await;
+    let done = ensure(&mut connection, &database, roles).await;
     // Closing gives the lock back, whatever happened.
     connection.close().await?;
     done
 }
 
-async fn ensure(connection: &mut PgConnection, database: &str, role: &Role<'_>) -> Result<(), sqlx::Error> {
-    let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
-        .bind(role.name)
+async fn ensure(connection: &mut PgConnection, database: &str, roles: &[Role<'_>]) -> Result<(), sqlx::Error> {
+    for role in roles {
+        ensure_role(connection, role).await?;
+    }
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(database)
         .fetch_one(&mut *connection)
         .await?;
     if !exists {
+        // template0: nobody can be connected to it.
+        let create = "create database %I template template0 encoding %L";
+        run_formatted(connection, create, &[database, "UTF8"]).await?;
+    }
+    run_formatted(connection, "revoke all on database %I from public", &[database]).await?;
+    for role in roles {
+        let grant = format!("grant {} on database %I to %I", role.privileges);
+        run_formatted(connection, &grant, &[database, role.name]).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_role(connection: &mut PgConnection, role: &Role<'_>) -> Result<(), sqlx::Error> {
+    let bypasses: Option<bool> = sqlx::query_scalar("select rolbypassrls from pg_roles where rolname = $1")
+        .bind(role.name)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if bypasses.is_none() {
         let url = url::Url::parse(role.url.expose()).map_err(|error| sqlx::Error::Configuration(error.into()))?;
         match url.password().filter(|_| url.username() == role.name) {
             Some(password) => {
-                run_formatted(connection, "create role %I login password %L", role.name, password).await?;
+                run_formatted(connection, "create role %I login password %L", &[role.name, password]).await?
             }
-            None => run_formatted(connection, "create role %I login%s", role.name, "").await?,
+            None => run_formatted(connection, "create role %I login", &[role.name]).await?,
         }
+    }
+    if role.bypasses_rls && bypasses != Some(true) {
+        run_formatted(connection, "alter role %I bypassrls", &[role.name]).await?;
     }
     for (setting, value) in role.settings {
         // Only where it is missing: an operator's own value stays, and two test runs do not fight over the row.
@@ -62,8 +91,7 @@ async fn ensure(connection: &mut PgConnection, database: &str, role: &Role<'_>) 
             run_formatted(
                 connection,
                 &format!("alter role %I set {setting} = %L"),
-                role.name,
-                value,
+                &[role.name, value],
             )
             .await?;
         }
@@ -75,33 +103,17 @@ async fn ensure(connection: &mut PgConnection, database: &str, role: &Role<'_>) 
             .fetch_one(&mut *connection)
             .await?;
         if !member {
-            run_formatted(connection, "grant %2$I to %1$I", role.name, group).await?;
+            run_formatted(connection, "grant %I to %I", &[group, role.name]).await?;
         }
     }
-    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-        .bind(database)
-        .fetch_one(&mut *connection)
-        .await?;
-    if !exists {
-        // template0: nobody can be connected to it.
-        run_formatted(
-            connection,
-            "create database %I template template0 encoding %L",
-            database,
-            "UTF8",
-        )
-        .await?;
-    }
-    run_formatted(connection, "revoke all on database %I from public%s", database, "").await?;
-    run_formatted(connection, "grant connect on database %I to %I", database, role.name).await
+    Ok(())
 }
 
 /// Names and passwords cannot be bound to such statements: Postgres itself quotes them.
-async fn run_formatted(connection: &mut PgConnection, statement: &str, a: &str, b: &str) -> Result<(), sqlx::Error> {
-    let statement: String = sqlx::query_scalar("select format($1, $2, $3)")
+pub async fn run_formatted(connection: &mut PgConnection, statement: &str, values: &[&str]) -> Result<(), sqlx::Error> {
+    let statement: String = sqlx::query_scalar("select format($1, variadic $2::text[])")
         .bind(statement)
-        .bind(a)
-        .bind(b)
+        .bind(values)
         .fetch_one(&mut *connection)
         .await?;
     connection.execute(statement.as_str()).await?;

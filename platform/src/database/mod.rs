@@ -1,9 +1,13 @@
-//! Postgres pools.
+//! Postgres plumbing: pools, and what a cluster needs before a database's own migrations.
+
+mod cluster;
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+pub use cluster::{Role, ensure_database, run_formatted};
 
 /// A pool that connects when first used, so that a role starts while Postgres is down and says so instead.
 ///
