@@ -60,7 +60,7 @@ impl From<ReadError> for Problem {
             ReadError::ViewsUnavailable | ReadError::FactsUnavailable | ReadError::KeysUnavailable => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "view.unavailable", error).with_retry_after(1)
             }
-            ReadError::Internal => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error),
+            ReadError::Internal => Self::internal(),
         }
     }
 }

@@ -61,6 +61,11 @@ impl Session {
         &self.inner.vault
     }
 
+    /// Gives the connection back, before something else is waited for. A later read would see another state.
+    pub(crate) async fn release(&self) {
+        *self.inner.transaction.lock().await = None;
+    }
+
     /// The transaction's connection, for one statement at a time.
     pub(crate) async fn connection(&self) -> Result<MappedMutexGuard<'_, PgConnection>, ReadError> {
         let mut guard = self.inner.transaction.lock().await;

@@ -38,6 +38,7 @@ struct Inner {
     started_at: DateTime<Utc>,
     schema: WeftSchema,
     hub: Arc<Hub>,
+    max_body_bytes: usize,
     shutdown: CancellationToken,
 }
 
@@ -91,6 +92,7 @@ impl QueryState {
                 clock,
                 schema: build_schema(config.profile == Profile::Development),
                 hub,
+                max_body_bytes: config.http.max_body_bytes,
                 shutdown,
             }),
         })
@@ -118,6 +120,10 @@ impl QueryState {
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.inner.hub
+    }
+
+    pub(crate) fn max_body_bytes(&self) -> usize {
+        self.inner.max_body_bytes
     }
 
     pub(crate) fn shutdown(&self) -> &CancellationToken {

@@ -325,9 +325,9 @@ impl Node {
     }
 }
 
-const A_TIME: &str = "an RFC 3339 time such as 2026-01-31T08:00:00Z";
+pub(super) const A_TIME: &str = "an RFC 3339 time such as 2026-01-31T08:00:00Z";
 
-fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+pub(super) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     Some(time.with_timezone(&Utc))
 }

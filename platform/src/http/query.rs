@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::fields::{A_TIME, parse_time, parse_uuid};
 use super::problem::{FieldError, Problem};
 
 /// The parameters of one request. Take each known one, then [`finish`](Self::finish): what was not taken is unknown.
@@ -25,7 +26,7 @@ impl QueryParams {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let name = decode(name).unwrap_or_else(|| name.to_owned());
             match decode(value) {
-                Some(value) if value.contains('\0') => params.error(&name, "format", "holds NUL"),
+                Some(value) if value.contains('\0') => params.error(&name, "characters", "must not hold NUL"),
                 Some(value) => params.pairs.push((name, value)),
                 None => params.error(&name, "format", "is not percent-encoded UTF-8"),
             }
@@ -73,15 +74,12 @@ impl QueryParams {
     }
 
     pub fn uuid(&mut self, name: &str) -> Option<Uuid> {
-        self.parsed(name, "type", "a UUID", |text| Uuid::parse_str(text).ok())
+        self.parsed(name, "format", "a UUID", parse_uuid)
     }
 
     /// An RFC 3339 time. A `+` of an offset that was not percent-encoded arrives as a space, and is meant.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
-        self.parsed(name, "type", "an RFC 3339 time such as 2026-01-31T08:00:00Z", |text| {
-            let time = DateTime::parse_from_rfc3339(&text.replacen(' ', "+", 1)).ok()?;
-            Some(time.with_timezone(&Utc))
-        })
+        self.parsed(name, "format", A_TIME, |text| parse_time(&text.replacen(' ', "+", 1)))
     }
 
     /// A whole number inside `range`.
@@ -168,8 +166,8 @@ mod tests {
             [
                 ("?page".to_owned(), "out_of_range"),
                 ("?size".to_owned(), "type"),
-                ("?account_id".to_owned(), "type"),
-                ("?from".to_owned(), "type"),
+                ("?account_id".to_owned(), "format"),
+                ("?from".to_owned(), "format"),
                 ("?q".to_owned(), "repeated"),
                 ("?colour".to_owned(), "unknown"),
             ]
@@ -183,7 +181,7 @@ mod tests {
         assert_eq!(
             errors_of(params.finish()),
             [
-                ("?a".to_owned(), "format"),
+                ("?a".to_owned(), "characters"),
                 ("?b".to_owned(), "format"),
                 ("?c".to_owned(), "format"),
             ]

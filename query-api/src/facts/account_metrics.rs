@@ -5,7 +5,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::Facts;
+use super::{Facts, milliseconds};
 use crate::error::ReadError;
 
 /// What happened in one hour, whenever its messages were accepted.
@@ -36,8 +36,8 @@ impl Facts {
                and message_stats_hourly.hour >= toDateTime({}, 'UTC') \
                and message_stats_hourly.hour < toDateTime64({} / 1000, 3, 'UTC') \
              order by hour",
-            start.timestamp().div_euclid(3_600) * 3_600,
-            end.timestamp_millis(),
+            milliseconds(start) / 3_600_000 * 3_600,
+            milliseconds(end),
         );
         self.rows(&sql).await
     }

@@ -7,7 +7,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::Facts;
+use super::{Facts, milliseconds};
 use crate::error::ReadError;
 
 const HOUR: i64 = 3_600;
@@ -97,7 +97,7 @@ fn statement(
     (from, to): (DateTime<Utc>, DateTime<Utc>),
     seconds: i64,
 ) -> String {
-    let (from, to) = (from.timestamp_millis(), to.timestamp_millis());
+    let (from, to) = (milliseconds(from), milliseconds(to));
     let hour_ms = HOUR * 1_000;
     let first_whole = from.div_euclid(hour_ms) * hour_ms + if from.rem_euclid(hour_ms) == 0 { 0 } else { hour_ms };
     let last_whole = to.div_euclid(hour_ms) * hour_ms;

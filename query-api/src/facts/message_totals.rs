@@ -5,7 +5,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::Facts;
+use super::{Facts, milliseconds};
 use crate::error::ReadError;
 
 /// Of the messages accepted in the span.
@@ -32,8 +32,8 @@ impl Facts {
                countIf(status = 'failed') as failed, avgOrNull(response_time_ms) as average_response_ms \
              from message_facts where tenant_id = '{tenant_id}' \
                and accepted_at >= fromUnixTimestamp64Milli({}) and accepted_at < fromUnixTimestamp64Milli({})",
-            start.timestamp_millis(),
-            end.timestamp_millis(),
+            milliseconds(start),
+            milliseconds(end),
         );
         self.rows(&sql).await?.pop().ok_or(ReadError::Internal)
     }

@@ -6,6 +6,7 @@ mod message_totals;
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clickhouse::Client;
 use weft_platform::config::ClickHouseSection;
 
@@ -16,6 +17,14 @@ pub(crate) use message_stats::Bucket;
 
 /// A statement that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What ClickHouse's times can hold; whatever asks for more gets all there is.
+const TIMES: (i64, i64) = (0, 4_102_444_800_000);
+
+/// Milliseconds since the epoch, as ClickHouse takes them.
+fn milliseconds(time: DateTime<Utc>) -> i64 {
+    time.timestamp_millis().clamp(TIMES.0, TIMES.1)
+}
 
 /// Cheap to clone.
 #[derive(Clone)]

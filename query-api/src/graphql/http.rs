@@ -2,12 +2,12 @@
 
 use async_graphql::{Request, Variables};
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::Value;
-use weft_platform::http::{FieldError, Problem, QueryParams};
+use weft_platform::http::{Node, Problem, QueryParams, json_body, read_body, read_object};
 
 use super::error::finish;
 use crate::state::QueryState;
@@ -16,23 +16,13 @@ use crate::state::QueryState;
 const EXPLORER: &str = include_str!("explorer.html");
 
 /// POST `/graphql`: a JSON object with `query`, `variables`, `operationName`.
-pub(crate) async fn post(
-    State(state): State<QueryState>,
-    headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+pub(crate) async fn post(State(state): State<QueryState>, headers: HeaderMap, body: Body) -> Response {
     // Before the body is looked at, so that strangers learn nothing of how it is read.
     if let Err(problem) = state.authenticator().authenticate(&headers) {
         return problem.into_response();
     }
-    let request = match body {
-        Ok(body) => read_body(&headers, &body),
-        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Err(Problem::new(error.status(), "request.too_large", error.body_text()))
-        }
-        Err(error) => Err(malformed(error.body_text())),
-    };
-    match request {
+    let request = read_body(&headers, body, state.max_body_bytes()).await;
+    match request.and_then(|body| read_request(&headers, &body)) {
         Ok(request) => answer(&state, &headers, request, false).await,
         Err(problem) => problem.into_response(),
     }
@@ -98,63 +88,28 @@ fn is_query(request: &mut Request) -> bool {
     }) || request.parsed_query().is_err()
 }
 
-fn read_body(headers: &HeaderMap, body: &[u8]) -> Result<Request, Problem> {
-    let is_json = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            let media = value.split(';').next().unwrap_or_default().trim();
-            media.eq_ignore_ascii_case("application/json")
-        });
-    if !is_json {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "request.media_type",
-            "send application/json",
-        ));
-    }
-    let body: Value = serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
-    let Value::Object(body) = &body else {
-        return Err(Problem::invalid(vec![FieldError::new("", "type", "must be an object")]));
-    };
-    let mut errors = Vec::new();
-    let query = match body.get("query") {
-        Some(Value::String(query)) => query.clone(),
-        None => {
-            errors.push(FieldError::new("/query", "missing", "is missing"));
-            String::new()
-        }
-        Some(_) => {
-            errors.push(FieldError::new("/query", "type", "must be a string"));
-            String::new()
-        }
-    };
-    let operation_name = match body.get("operationName") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(name)) => Some(name.clone()),
-        Some(_) => {
-            errors.push(FieldError::new("/operationName", "type", "must be a string"));
-            None
-        }
-    };
-    let variables = match body.get("variables") {
-        None | Some(Value::Null) => Variables::default(),
-        Some(variables @ Value::Object(_)) => Variables::from_json(variables.clone()),
-        Some(_) => {
-            errors.push(FieldError::new("/variables", "type", "must be an object"));
-            Variables::default()
-        }
-    };
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
-    let mut request = Request::new(query).variables(variables);
+/// The request of a body: `query`, `variables`, `operationName`, and `extensions`, which mean nothing here.
+fn read_request(headers: &HeaderMap, body: &[u8]) -> Result<Request, Problem> {
+    let body = json_body(headers, body)?.unwrap_or_default();
+    let (query, variables, operation_name) = read_object(body, |fields| {
+        let query = fields.required("query", |node| node.text(1..=usize::MAX));
+        let variables = fields.optional("variables", object);
+        let operation_name = fields.optional("operationName", |node| node.text(0..=usize::MAX));
+        fields.optional("extensions", object);
+        Some((query?, variables, operation_name))
+    })
+    .map_err(Problem::invalid)?;
+    let mut request = Request::new(query).variables(variables.map(Variables::from_json).unwrap_or_default());
     request.operation_name = operation_name;
     Ok(request)
 }
 
-fn malformed(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "request.malformed", detail)
+fn object(node: Node) -> Option<Value> {
+    if node.value().is_object() {
+        Some(node.into_value())
+    } else {
+        node.refuse("type", "must be an object")
+    }
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputObject, Object, Result};
 use uuid::Uuid;
-use weft_platform::http::{CallContext, Permission};
+use weft_platform::http::{CallContext, Permission, parse_uuid};
 
 use super::account::Account;
 use super::connection::{Counted, Page, nothing, page};
@@ -59,7 +59,7 @@ impl MessageFilter {
 }
 
 pub(crate) fn read_id(id: &ID) -> Option<Uuid> {
-    Uuid::parse_str(id).ok()
+    parse_uuid(id)
 }
 
 /// Fails unless the caller holds `permission`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataTopic;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +21,8 @@ pub(crate) const PART: &str = "live-feed";
 const BATCH: usize = 1_000;
 const LINGER: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_secs(1);
+/// Of one question to a broker.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where each partition is read next.
 type Positions = HashMap<TopicPartition, i64>;
@@ -77,8 +80,13 @@ fn end_offsets(kafka: &KafkaSection, topics: &[(String, i32)]) -> Result<Positio
     let consumer: BaseConsumer = kafka.client().set("group.id", "weft.live-feed").create()?;
     let mut ends = Positions::new();
     for (topic, partitions) in topics {
+        // A topic that is not there is told at once here, and waited for below.
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+        if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
         for partition in 0..*partitions {
-            let (_, end) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(5))?;
+            let (_, end) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
             let topic = topic.clone();
             ends.insert(TopicPartition { topic, partition }, end);
         }

@@ -228,10 +228,14 @@ impl Hub {
         let mut register = self.register();
         let register = &mut *register;
         let (accounts, messages) = (&register.accounts, &register.messages);
+        let before = register.dirty.len();
         register.dirty.retain(|stream, _| match stream.kind {
             Kind::Account => accounts.contains_key(&(stream.tenant_id, stream.id)),
             Kind::Message => messages.contains_key(&stream.tenant_id),
         });
+        if register.dirty.len() < before {
+            self.cleaned.notify_one();
+        }
         let due = register
             .dirty
             .iter()

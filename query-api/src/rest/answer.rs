@@ -1,11 +1,10 @@
 //! What answers and path ids have in common.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use uuid::Uuid;
-use weft_platform::http::{Problem, QueryParams};
+use weft_platform::http::QueryParams;
 
 use crate::views::page::{NumberedPage, Total};
 
@@ -57,17 +56,4 @@ pub(super) fn sort_of<T: Copy>(params: &mut QueryParams, known: &[(&str, T)]) ->
         &format!("one of {}", names.join(", ")),
         |text| known.iter().find(|(name, _)| *name == text).map(|(_, sort)| *sort),
     )
-}
-
-/// The id of a path; what is no UUID is the id of nothing.
-pub(super) fn path_id(text: &str, not_found: fn() -> Problem) -> Result<Uuid, Problem> {
-    Uuid::parse_str(text).map_err(|_| not_found())
-}
-
-pub(super) fn account_not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "account.not_found", "there is no such account")
-}
-
-pub(super) fn message_not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "message.not_found", "there is no such message")
 }

@@ -4,13 +4,13 @@ mod accounts;
 mod answer;
 mod messages;
 mod monitor;
+mod openapi;
+mod path;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use utoipa::Modify;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{Info, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -18,10 +18,7 @@ use crate::state::{QueryState, Read};
 
 /// Every route with its part of the contract.
 pub(crate) fn routes() -> OpenApiRouter<QueryState> {
-    let info = InfoBuilder::new()
-        .title("Weft")
-        .version(env!("CARGO_PKG_VERSION"))
-        .build();
+    let info = Info::new("Weft", env!("CARGO_PKG_VERSION"));
     let api = OpenApiBuilder::new().info(info).build();
     let mut router = OpenApiRouter::with_openapi(api)
         .routes(routes!(accounts::list::handler))
@@ -35,20 +32,8 @@ pub(crate) fn routes() -> OpenApiRouter<QueryState> {
         .routes(routes!(monitor::account_metrics::handler))
         .routes(routes!(monitor::message_stats::handler))
         .routes(routes!(monitor::health::handler));
-    BearerToken.modify(router.get_openapi_mut());
+    openapi::complete(router.get_openapi_mut());
     router
-}
-
-struct BearerToken;
-
-impl Modify for BearerToken {
-    fn modify(&self, openapi: &mut OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        openapi
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", scheme);
-    }
 }
 
 /// Middleware of every read: authenticates, gives the handler its transaction, and says on the answer whether the view

@@ -171,7 +171,13 @@ async fn every_wrong_parameter_is_listed() {
 async fn an_account_that_is_not_there_is_not_found() {
     let world = World::new().await;
     world.account(id(2), json!({"tenant_id": TENANT_B})).await;
-    for wanted in [id(1).to_string(), id(2).to_string(), "7".to_owned()] {
+    for wanted in [
+        id(1).to_string(),
+        id(2).to_string(),
+        "7".to_owned(),
+        "%FF".to_owned(),
+        id(1).simple().to_string(),
+    ] {
         for rest in ["", "/status", "/status-history", "/conversations"] {
             let answer = world.get(&format!("/api/v1/accounts/{wanted}{rest}")).await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{wanted}{rest}");

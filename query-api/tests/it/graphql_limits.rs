@@ -126,7 +126,7 @@ async fn a_body_that_is_no_request_is_refused_as_a_problem() {
         ),
         (
             "application/json",
-            "{\"query\": 7, \"variables\": [], \"operationName\": {}}",
+            "{\"query\": 7, \"variables\": [], \"operationName\": {}, \"colour\": 1}",
             StatusCode::UNPROCESSABLE_ENTITY,
             "request.invalid",
         ),
@@ -139,6 +139,18 @@ async fn a_body_that_is_no_request_is_refused_as_a_problem() {
         let answer = world.call(request).await;
         assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_body_over_one_mebibyte_is_too_large() {
+    let world = World::new().await;
+    let query = format!("{{ __typename }} # {}", "x".repeat(1024 * 1024));
+    let headers = [("authorization", "Bearer dev-token-a")];
+    let answer = world.graphql_with(json!({"query": query}), &headers).await;
+    assert_eq!(
+        (answer.status, &answer.body["code"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &json!("request.too_large"))
+    );
 }
 
 #[tokio::test]

@@ -169,6 +169,16 @@ async fn an_account_that_is_not_there_is_null_until_it_is() {
 }
 
 #[tokio::test]
+async fn the_current_state_comes_also_while_kafka_is_away() {
+    let world = World::with(|config| config.kafka.brokers = "127.0.0.1:1".to_owned()).await;
+    world.account(id(1), json!({})).await;
+    let mut client = Client::open(serve(&world).await, "dev-token-a").await;
+    client.subscribe("a", ACCOUNT, json!({"id": id(1)})).await;
+    assert_eq!(client.next_data().await, account("CREATED", false));
+    assert!(!world.health.parts()["live-feed"].ready);
+}
+
+#[tokio::test]
 async fn messages_are_pushed_to_those_who_want_them() {
     let feed = Feed::new().await;
     feed.world.account(id(1), json!({"account_name": "sender"})).await;

@@ -118,6 +118,11 @@ async fn message_statistics_of_a_span() {
         .await;
     insta::assert_json_snapshot!("message_stats_empty", answer.body);
 
+    // Times that ClickHouse cannot hold mean all there is.
+    let ever = "start_time=0001-01-01T00:00:00Z&end_time=9999-12-31T00:00:00Z";
+    let answer = world.get(&format!("/api/v1/monitor/messages/stats?{ever}")).await;
+    assert_eq!(answer.body["total_count"], 5, "{}", answer.body);
+
     let path = "/api/v1/monitor/messages/stats?start_time=2026-03-02T00:00:00Z&end_time=x&page=1";
     let answer = world.get(path).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -152,6 +157,11 @@ async fn an_accounts_metrics_hour_by_hour() {
         .await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     insta::assert_json_snapshot!("account_metrics", answer.body);
+    let ever = "start_time=0001-01-01T00:00:00Z&end_time=9999-12-31T00:00:00Z";
+    let answer = world
+        .get(&format!("/api/v1/monitor/accounts/{}/metrics?{ever}", id(1)))
+        .await;
+    assert_eq!(answer.body["metrics"].as_array().unwrap().len(), 3, "{}", answer.body);
     facts.drop().await;
 }
 

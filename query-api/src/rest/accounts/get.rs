@@ -1,12 +1,13 @@
 //! GET `/api/v1/accounts/{id}`. A deleted account shows as `deleted`.
 
 use axum::Extension;
-use axum::extract::{Path, RawQuery};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use weft_platform::http::{Permission, Problem, QueryParams};
 
 use super::account::{self, Account};
-use crate::rest::answer::{account_not_found, one, path_id};
+use crate::rest::answer::one;
+use crate::rest::path::{AccountPath, account_not_found};
 use crate::state::Read;
 use crate::views::accounts;
 
@@ -23,11 +24,10 @@ use crate::views::accounts;
 #[tracing::instrument(name = "query.account.get", skip_all, fields(account.id = %id))]
 pub(crate) async fn handler(
     Extension(read): Extension<Read>,
-    Path(id): Path<String>,
+    AccountPath(id): AccountPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     read.call.require(Permission::AccountRead)?;
-    let id = path_id(&id, account_not_found)?;
     QueryParams::parse(query.as_deref()).finish()?;
     let row = accounts::find(&read.session, id).await?.ok_or_else(account_not_found)?;
     let version = row.version;

@@ -1,14 +1,15 @@
 //! GET `/api/v1/accounts/{id}/status`.
 
 use axum::Extension;
-use axum::extract::{Path, RawQuery};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 use weft_platform::http::{Permission, Problem, QueryParams};
 
-use crate::rest::answer::{account_not_found, one, path_id};
+use crate::rest::answer::one;
+use crate::rest::path::{AccountPath, account_not_found};
 use crate::state::Read;
 use crate::timestamp::Timestamp;
 use crate::views::accounts;
@@ -44,11 +45,10 @@ pub(crate) struct AccountStatusAnswer {
 #[tracing::instrument(name = "query.account.status", skip_all, fields(account.id = %id))]
 pub(crate) async fn handler(
     Extension(read): Extension<Read>,
-    Path(id): Path<String>,
+    AccountPath(id): AccountPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     read.call.require(Permission::AccountRead)?;
-    let id = path_id(&id, account_not_found)?;
     QueryParams::parse(query.as_deref()).finish()?;
     let row = accounts::find(&read.session, id).await?.ok_or_else(account_not_found)?;
     let now = read.session.now();

@@ -1,13 +1,14 @@
 //! GET `/api/v1/accounts/{id}/status-history`.
 
-use axum::extract::{Path, RawQuery};
+use axum::extract::RawQuery;
 use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use weft_platform::http::{Permission, Problem, QueryParams};
 
-use crate::rest::answer::{PageNumbers, account_not_found, page_of, path_id, sort_of};
+use crate::rest::answer::{PageNumbers, page_of, sort_of};
+use crate::rest::path::{AccountPath, account_not_found};
 use crate::state::Read;
 use crate::timestamp::Timestamp;
 use crate::views::accounts;
@@ -73,11 +74,10 @@ pub(crate) struct History {
 #[tracing::instrument(name = "query.account.status_history", skip_all, fields(account.id = %id))]
 pub(crate) async fn handler(
     Extension(read): Extension<Read>,
-    Path(id): Path<String>,
+    AccountPath(id): AccountPath,
     RawQuery(query): RawQuery,
 ) -> Result<Json<History>, Problem> {
     read.call.require(Permission::AccountRead)?;
-    let id = path_id(&id, account_not_found)?;
     let mut params = QueryParams::parse(query.as_deref());
     let oldest_first = sort_of(&mut params, &[("-created_at", false), ("created_at", true)]).unwrap_or(false);
     let page = page_of(&mut params);

@@ -1,12 +1,13 @@
 //! GET `/api/v1/messages/{id}`.
 
 use axum::Extension;
-use axum::extract::{Path, RawQuery};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use weft_platform::http::{Permission, Problem, QueryParams};
 
 use super::message::Message;
-use crate::rest::answer::{message_not_found, one, path_id};
+use crate::rest::answer::one;
+use crate::rest::path::{MessagePath, message_not_found};
 use crate::state::Read;
 use crate::views::messages;
 
@@ -23,11 +24,10 @@ use crate::views::messages;
 #[tracing::instrument(name = "query.message.get", skip_all, fields(message.id = %id))]
 pub(crate) async fn handler(
     Extension(read): Extension<Read>,
-    Path(id): Path<String>,
+    MessagePath(id): MessagePath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     read.call.require(Permission::MessageRead)?;
-    let id = path_id(&id, message_not_found)?;
     QueryParams::parse(query.as_deref()).finish()?;
     let row = messages::find(&read.session, id).await?.ok_or_else(message_not_found)?;
     Ok(one(row.version, &Message::from(row)))

@@ -1,6 +1,6 @@
 //! GET `/api/v1/monitor/accounts/{id}/metrics`.
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::{Extension, Json};
 use chrono::DateTime;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use weft_platform::http::{Permission, Problem, QueryParams};
 
 use super::span_of;
 use crate::facts::AccountHour;
-use crate::rest::answer::{account_not_found, path_id};
+use crate::rest::path::{AccountPath, account_not_found};
 use crate::state::{QueryState, Read};
 use crate::timestamp::Timestamp;
 use crate::views::accounts;
@@ -72,17 +72,17 @@ impl From<AccountHour> for AccountMetric {
 pub(crate) async fn handler(
     State(state): State<QueryState>,
     Extension(read): Extension<Read>,
-    Path(id): Path<String>,
+    AccountPath(id): AccountPath,
     RawQuery(query): RawQuery,
 ) -> Result<Json<AccountMetrics>, Problem> {
     read.call.require(Permission::MonitorRead)?;
-    let id = path_id(&id, account_not_found)?;
     let mut params = QueryParams::parse(query.as_deref());
     let (start, end) = span_of(&mut params, read.session.now());
     params.finish()?;
     if !accounts::exists(&read.session, id).await? {
         return Err(account_not_found());
     }
+    read.session.release().await;
     let hours = state
         .facts()
         .account_hours(read.session.tenant_id(), id, start, end)
