@@ -13,6 +13,9 @@ pub(crate) fn pool(url: &str, generation: Generation, max_connections: u32) -> R
         .application_name("weft projectors")
         .options([
             ("search_path", generation.schema().as_str()),
+            // A crash of the server may lose the newest transactions, but rows and checkpoint together: the same events
+            // are applied again. Waiting for each flush would be most of a small batch's time.
+            ("synchronous_commit", "off"),
             // A transaction that hangs would stall the tail of a log on the same cluster.
             ("statement_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "10s"),
