@@ -20,7 +20,7 @@ pub(crate) fn router(health: Health, metrics: PrometheusHandle) -> Router {
     probes(health).route("/metrics", get(move || std::future::ready(metrics.render())))
 }
 
-/// `/healthz` (alive) and `/readyz` (can serve, else 503 and what is missing).
+/// `/healthz` (alive) and `/readyz` (can serve, else 503); the latter tells each part's state.
 pub(crate) fn probes(health: Health) -> Router {
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok")))
@@ -29,7 +29,7 @@ pub(crate) fn probes(health: Health) -> Router {
 
 fn readiness(health: &Health) -> impl IntoResponse + use<> {
     let parts = health.parts();
-    let ready = parts.values().all(|part| part.ready);
+    let ready = health.can_serve();
     let shown: serde_json::Map<String, serde_json::Value> = parts
         .into_iter()
         .map(|(name, part)| (name.to_owned(), json!({"ready": part.ready, "detail": part.detail})))

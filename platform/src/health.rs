@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
+/// The part without which no command can be answered.
+pub const LOG: &str = "log";
+
 /// One part's state as it was last reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartHealth {
     pub ready: bool,
+    /// It has been ready since the process started.
+    pub started: bool,
     /// What is wrong, or empty.
     pub detail: String,
 }
@@ -33,7 +38,8 @@ impl Health {
 
     fn report(&self, part: &'static str, ready: bool, detail: String) {
         let mut parts = self.parts.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        parts.insert(part, PartHealth { ready, detail });
+        let started = ready || parts.get(part).is_some_and(|before| before.started);
+        parts.insert(part, PartHealth { ready, started, detail });
     }
 
     pub fn parts(&self) -> BTreeMap<&'static str, PartHealth> {
@@ -43,7 +49,34 @@ impl Health {
             .clone()
     }
 
+    /// Everything works.
     pub fn is_ready(&self) -> bool {
         self.parts().values().all(|part| part.ready)
+    }
+
+    /// The process can serve: every part has started, and the log can be written. A part that fails later waits its
+    /// outage out while the others go on, so it does not take the process out of service.
+    pub fn can_serve(&self) -> bool {
+        let parts = self.parts();
+        parts.values().all(|part| part.started) && parts.get(LOG).is_none_or(|log| log.ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_serves_once_every_part_has_started_and_while_its_log_answers() {
+        let health = Health::default();
+        health.expect("projection messages");
+        health.ready(LOG);
+        assert!(!health.can_serve());
+        health.ready("projection messages");
+        assert!(health.can_serve() && health.is_ready());
+        health.failing("projection messages", "ClickHouse is away");
+        assert!(health.can_serve() && !health.is_ready());
+        health.failing(LOG, "Postgres is away");
+        assert!(!health.can_serve());
     }
 }
