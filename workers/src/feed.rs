@@ -11,7 +11,7 @@ use weft_platform::kafka::{EventConsumer, EventRecord, TopicPartition};
 use crate::backoff;
 use crate::context::Context;
 use crate::error::WorkerError;
-use crate::queue::{Applied, Fact, REBUILD_LOCK, apply};
+use crate::queue::{Applied, Fact, REBUILD_LOCK, Source, apply};
 use crate::rebuild::rebuild_queues;
 
 pub(crate) const PART: &str = "worker feed";
@@ -56,10 +56,13 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         let facts = decode(&records)?;
         let next = next_offsets(&records);
         let applied = loop {
-            if let Some(applied) = store(ctx, &facts, &offsets, &next).await? {
-                break applied;
+            match store(ctx, &facts, &offsets, &next).await {
+                Ok(Some(applied)) => break applied,
+                Ok(None) => tokio::time::sleep(REBUILD_WAIT).await,
+                // The lanes' owners write the same rows, each in its own order.
+                Err(error) if is_deadlock(&error) => {}
+                Err(error) => return Err(error),
             }
-            tokio::time::sleep(REBUILD_WAIT).await;
         };
         offsets.extend(next);
         metrics::counter!(metric::EVENTS).increment(records.len() as u64);
@@ -169,13 +172,24 @@ async fn store(
     }
     let interval = Duration::from_secs(ctx.config.heartbeat.interval_seconds);
     let now = ctx.clock.now();
-    let applied = apply(&mut transaction, facts, now, || {
+    let applied = apply(&mut transaction, facts, Source::Feed, now, || {
         now + backoff::delta(backoff::around(interval))
     })
     .await?;
     advance(&mut transaction, from, next).await?;
     transaction.commit().await?;
     Ok(Some(applied))
+}
+
+fn is_deadlock(error: &WorkerError) -> bool {
+    let WorkerError::Database(error) = error else {
+        return false;
+    };
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .as_deref()
+        == Some("40P01")
 }
 
 /// By compare-and-set: a feed that another process has overtaken writes nothing.

@@ -14,7 +14,7 @@ use weft_platform::config::Config;
 
 use crate::error::WorkerError;
 use crate::pool::queue_pool;
-use crate::queue::{Fact, REBUILD_LOCK, apply};
+use crate::queue::{Fact, REBUILD_LOCK, Source, apply};
 
 const PAGE: i64 = 2_000;
 
@@ -76,7 +76,7 @@ pub(crate) async fn rebuild_queues(
             .collect::<Result<Vec<_>, _>>()?;
         let now = clock.now();
         let mut transaction = pool.begin().await?;
-        apply(&mut transaction, &facts, now, || now).await?;
+        apply(&mut transaction, &facts, Source::Rebuild, now, || now).await?;
         transaction.commit().await?;
     }
     // Nobody has these in hand: the next owner of each lane settles them before it sends.

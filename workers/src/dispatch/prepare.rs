@@ -1,6 +1,6 @@
 //! Everything a turn's messages need before the first attempt: their aggregates and their contents, in two round trips.
 
-use weft_domain::message::{Message, MessageContent, MessageStatus};
+use weft_domain::message::{Message, MessageContent};
 use weft_log_reader::{Loaded, load_many};
 use weft_log_writer::seal::parts;
 use weft_platform::keys::Opened;
@@ -33,11 +33,8 @@ pub(super) async fn prepare(ctx: &Context, rows: Vec<QueuedMessage>) -> Result<V
     let mut sealed = Vec::new();
     let mut wanted = Vec::new();
     for (index, loaded) in loaded.iter().enumerate() {
-        let moving = matches!(
-            loaded.state.status,
-            Some(MessageStatus::Pending | MessageStatus::Sending)
-        );
-        if let (true, Some(accepted)) = (moving, &loaded.state.accepted) {
+        let open = loaded.state.status.is_some_and(|status| !status.has_ended());
+        if let (true, Some(accepted)) = (open, &loaded.state.accepted) {
             sealed.push(parts(&accepted.content));
             wanted.push((index, accepted.message_type));
         }

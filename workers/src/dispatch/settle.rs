@@ -12,8 +12,9 @@ impl Work<'_> {
     /// Brings rows in line with the log, and calls attempts unknown that are still open there.
     pub(super) async fn settle(&self, rows: Vec<QueuedMessage>, change: &mut LaneChange) -> Result<(), WorkerError> {
         for message in prepare(self.ctx, rows).await? {
+            let digest = self.digest_of(&message);
             if message.message.status != Some(MessageStatus::Sending) {
-                note(change, &message.queued, &message.message, message.version, None);
+                note(change, &message.queued, &message.message, message.version, digest);
                 continue;
             }
             let command = MessageCommand::MarkUnknown {
@@ -21,7 +22,6 @@ impl Work<'_> {
                 error_message: Some("the sender ended before it saw an answer".to_owned()),
                 now: self.ctx.clock.now(),
             };
-            let digest = self.digest_of(&message);
             self.record(&message.queued, command, digest, change).await?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use weft_domain::message::{MessageEvent, ResolvedOutcome};
 
 use super::accounts::AccountRow;
 use super::facts::{Fact, Happened};
-use super::messages::{Change, MessageState};
+use super::messages::{Change, Followed, MessageState};
 use super::receipts::Receipt;
 use super::{accounts, jobs, messages, receipts};
 
@@ -25,10 +25,20 @@ pub(crate) struct Applied {
     pub(crate) unknown: bool,
 }
 
+/// Where events come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// As they happen: what dispatch has in hand is left to it, so that the two do not write the same rows.
+    Feed,
+    /// All of the log, while dispatch stands still.
+    Rebuild,
+}
+
 /// Applies events, which are in order per stream. Harmless for those that were applied before.
 pub(crate) async fn apply(
     connection: &mut PgConnection,
     facts: &[Fact],
+    source: Source,
     now: DateTime<Utc>,
     heartbeat_at: impl Fn() -> DateTime<Utc>,
 ) -> Result<Applied, sqlx::Error> {
@@ -64,7 +74,11 @@ pub(crate) async fn apply(
     let (mut keep, mut remove, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     let mut wakes: BTreeMap<Uuid, (Uuid, DateTime<Utc>)> = BTreeMap::new();
     for (id, facts) in &message_facts {
-        let before = queued.get(id);
+        let row = queued.get(id);
+        if source == Source::Feed && left_to_dispatch(row, facts) {
+            continue;
+        }
+        let before = row.map(|row| &row.message);
         taken.extend(facts.iter().filter_map(|(fact, event)| receipt(fact, event)));
         let mut wake = |account: Uuid, tenant: Uuid, at: DateTime<Utc>| {
             let entry = wakes.entry(account).or_insert((tenant, at));
@@ -107,6 +121,15 @@ pub(crate) async fn apply(
     jobs::follow_accounts(connection, &account_rows, now, heartbeat_at).await?;
     applied.accounts = account_rows.into_iter().map(|row| row.account_id).collect();
     Ok(applied)
+}
+
+/// Dispatch has the message in hand: it writes down itself what became of it, or whoever takes its lane over does. Only a
+/// resolution comes from elsewhere.
+fn left_to_dispatch(row: Option<&Followed>, facts: &[(&Fact, &MessageEvent)]) -> bool {
+    row.is_some_and(|row| row.in_flight)
+        && !facts
+            .iter()
+            .any(|(_, event)| matches!(event, MessageEvent::OutcomeResolved { .. }))
 }
 
 /// What a send's event says of how WeCom calls the message.

@@ -7,9 +7,9 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 use weft_domain::account::AccountStatus;
 
+use super::REBUILD_LOCK;
 use super::messages::{COLUMNS, MessageState, QueuedMessage, read};
 use super::receipts::Receipt;
-use super::{REBUILD_LOCK, messages, receipts};
 
 /// A lane in this process's hands.
 #[derive(Clone, Debug)]
@@ -138,7 +138,8 @@ pub(crate) async fn claim_lanes(
         .collect()
 }
 
-/// Prolongs the leases of lanes in work; answers those that are still ours.
+/// Prolongs the leases of lanes in work; answers those that were. A lane whose row is being written is left to the next
+/// time.
 pub(crate) async fn renew_lanes(
     pool: &PgPool,
     owner: i64,
@@ -149,7 +150,7 @@ pub(crate) async fn renew_lanes(
         "update workers.account_lanes set lease_until = now() + make_interval(secs => $3)
          where account_id in (
            select account_id from workers.account_lanes where account_id = any($2) and lease_owner = $1
-           order by account_id for update)
+           for update skip locked)
          returning account_id",
     )
     .bind(owner)
@@ -160,6 +161,8 @@ pub(crate) async fn renew_lanes(
 }
 
 /// Writes down the last turn's outcome and takes the next turn; `None`: the lane is somebody else's now.
+///
+/// Two statements, each complete by itself: after the first nothing is in flight and everything is written down.
 pub(crate) async fn take_turn(
     pool: &PgPool,
     lane: &Lane,
@@ -167,15 +170,63 @@ pub(crate) async fn take_turn(
     now: DateTime<Utc>,
     options: TurnOptions,
 ) -> Result<Option<Turn>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let Some(mut turn) = finish_turn(pool, lane, done, options).await? else {
+        return Ok(None);
+    };
+    let can_send = match turn.status {
+        AccountStatus::Online | AccountStatus::Deleted => true,
+        AccountStatus::RateLimited => turn.restricted_until.is_none_or(|until| until <= now),
+        _ => false,
+    };
+    if can_send {
+        let rows = next_messages(pool, lane, &turn, now, options).await?;
+        (turn.stranded, turn.ready) = rows.into_iter().partition(|m| m.row.state == MessageState::Sending);
+    }
+    Ok(Some(turn))
+}
+
+/// Rows that the feed has taken out meanwhile do not come back. A row is written over by an equal version too: the
+/// lane's owner knows more than the event says.
+async fn finish_turn(
+    pool: &PgPool,
+    lane: &Lane,
+    done: &LaneChange,
+    options: TurnOptions,
+) -> Result<Option<Turn>, sqlx::Error> {
+    fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+        rows.iter().map(value).collect()
+    }
+    let (keep, receipts) = (&done.keep, &done.receipts);
     let (status, restricted_until) = done.account.unzip();
     let row = sqlx::query(
-        "update workers.account_lanes
-         set lease_until = now() + make_interval(secs => $4), in_flight = '{}',
-             next_free_at = coalesce($5, next_free_at), status = coalesce($6, status),
-             restricted_until = case when $6 is null then restricted_until else $7 end
-         where account_id = $1 and lease_owner = $2 and lease_number = $3
-         returning changes, status, guid, send_interval_ms, restricted_until, next_free_at",
+        "with lane as (
+           update workers.account_lanes
+           set lease_until = now() + make_interval(secs => $4), in_flight = '{}',
+               next_free_at = coalesce($5, next_free_at), status = coalesce($6, status),
+               restricted_until = case when $6 is null then restricted_until else $7 end
+           where account_id = $1 and lease_owner = $2 and lease_number = $3
+           returning changes, status, guid, send_interval_ms, restricted_until, next_free_at),
+         removed as (
+           delete from workers.messages where message_id = any ($8) and exists (select from lane)),
+         kept as (
+           update workers.messages m
+           set version = v.version, state = v.state, attempt = v.attempt, retry_count = v.retry_count,
+               not_before = v.not_before, not_ready_since = v.not_ready_since,
+               attempt_started_at = v.attempt_started_at, unknown_since = v.unknown_since,
+               content_digest = coalesce(v.content_digest, m.content_digest)
+           from unnest($9::uuid[], $10::bigint[], $11::text[], $12::integer[], $13::integer[], $14::timestamptz[],
+                       $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::bytea[])
+             as v (message_id, version, state, attempt, retry_count, not_before, not_ready_since, attempt_started_at,
+                   unknown_since, content_digest)
+           where m.message_id = v.message_id and m.version <= v.version and exists (select from lane)),
+         known as (
+           insert into workers.receipts
+             (message_id, tenant_id, account_id, wework_msg_id, appinfo, correlation_id, sent_at)
+           select * from unnest($19::uuid[], $20::uuid[], $21::uuid[], $22::text[], $23::text[], $24::text[],
+                                $25::timestamptz[]) as r
+           where exists (select from lane)
+           on conflict (message_id) do nothing)
+         select * from lane",
     )
     .bind(lane.account_id)
     .bind(lane.owner)
@@ -184,27 +235,27 @@ pub(crate) async fn take_turn(
     .bind(done.next_free_at)
     .bind(status.map(AccountStatus::as_str))
     .bind(restricted_until.flatten())
-    .fetch_optional(&mut *transaction)
+    .bind(&done.remove)
+    .bind(column(keep, |m| m.message_id))
+    .bind(column(keep, |m| m.row.version))
+    .bind(column(keep, |m| m.row.state.as_str()))
+    .bind(column(keep, |m| m.row.attempt))
+    .bind(column(keep, |m| m.row.retry_count))
+    .bind(column(keep, |m| m.row.not_before))
+    .bind(column(keep, |m| m.row.not_ready_since))
+    .bind(column(keep, |m| m.row.attempt_started_at))
+    .bind(column(keep, |m| m.row.unknown_since))
+    .bind(column(keep, |m| m.row.content_digest.clone()))
+    .bind(column(receipts, |r| r.message_id))
+    .bind(column(receipts, |r| r.tenant_id))
+    .bind(column(receipts, |r| r.account_id))
+    .bind(column(receipts, |r| r.wework_msg_id.clone()))
+    .bind(column(receipts, |r| r.appinfo.clone()))
+    .bind(column(receipts, |r| r.correlation_id.clone()))
+    .bind(column(receipts, |r| r.sent_at))
+    .fetch_optional(pool)
     .await?;
-    let Some(row) = row else {
-        transaction.rollback().await?;
-        return Ok(None);
-    };
-    messages::save(&mut transaction, &done.keep).await?;
-    messages::remove(&mut transaction, &done.remove).await?;
-    receipts::save(&mut transaction, &done.receipts).await?;
-    let mut turn = read_turn(&row)?;
-    let can_send = match turn.status {
-        AccountStatus::Online | AccountStatus::Deleted => true,
-        AccountStatus::RateLimited => turn.restricted_until.is_none_or(|until| until <= now),
-        _ => false,
-    };
-    if can_send {
-        let rows = next_messages(&mut transaction, lane, &turn, now, options).await?;
-        (turn.stranded, turn.ready) = rows.into_iter().partition(|m| m.row.state == MessageState::Sending);
-    }
-    transaction.commit().await?;
-    Ok(Some(turn))
+    row.as_ref().map(read_turn).transpose()
 }
 
 fn read_turn(row: &PgRow) -> Result<Turn, sqlx::Error> {
@@ -224,7 +275,7 @@ fn read_turn(row: &PgRow) -> Result<Turn, sqlx::Error> {
 
 /// Chooses messages and marks them as in flight.
 async fn next_messages(
-    transaction: &mut sqlx::PgConnection,
+    pool: &PgPool,
     lane: &Lane,
     turn: &Turn,
     now: DateTime<Utc>,
@@ -260,8 +311,10 @@ async fn next_messages(
          mark as (
            update workers.account_lanes
            set in_flight = array(select message_id from run union all select message_id from stranded)
-           where account_id = $1 and lease_owner = $5 and lease_number = $6)
-         select * from stranded union all (select * from run)"
+           where account_id = $1 and lease_owner = $5 and lease_number = $6
+           returning 1)
+         select taken.* from (select * from stranded union all (select * from run)) taken
+         where exists (select from mark)"
     );
     let probing = turn.status == AccountStatus::RateLimited;
     let rows = sqlx::query(&sql)
@@ -272,7 +325,7 @@ async fn next_messages(
         .bind(lane.owner)
         .bind(lane.number)
         .bind(turn.status == AccountStatus::Deleted)
-        .fetch_all(transaction)
+        .fetch_all(pool)
         .await?;
     let mut messages = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     // `union all` promises no order.

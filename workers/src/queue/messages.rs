@@ -142,6 +142,14 @@ impl RowState {
     }
 }
 
+/// A message's row, and whether dispatch has it in hand.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Followed {
+    pub(super) message: QueuedMessage,
+    /// In some lane's `in_flight`: its owner, or whoever takes the lane over, writes down what the log says of it.
+    pub(super) in_flight: bool,
+}
+
 /// What became of one message by the events of one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
@@ -247,28 +255,41 @@ pub(super) fn read(row: &PgRow) -> Result<QueuedMessage, sqlx::Error> {
 }
 
 /// The rows of these messages that exist.
-pub(super) async fn load(
-    connection: &mut PgConnection,
-    ids: &[Uuid],
-) -> Result<HashMap<Uuid, QueuedMessage>, sqlx::Error> {
+pub(super) async fn load(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, Followed>, sqlx::Error> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
     let rows = sqlx::query(&format!(
-        "select {COLUMNS} from workers.messages where message_id = any($1)"
+        "select {COLUMNS}, exists (
+           select from workers.account_lanes lane
+           where lane.account_id = m.account_id and m.message_id = any (lane.in_flight)) as in_flight
+         from workers.messages m where message_id = any($1)"
     ))
     .bind(ids)
     .fetch_all(connection)
     .await?;
     rows.iter()
-        .map(|row| read(row).map(|row| (row.message_id, row)))
+        .map(|row| {
+            Ok((
+                row.try_get("message_id")?,
+                Followed {
+                    message: read(row)?,
+                    in_flight: row.try_get("in_flight")?,
+                },
+            ))
+        })
         .collect()
 }
 
 /// The rows of these messages that exist.
 pub(crate) async fn load_messages(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<QueuedMessage>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    Ok(load(&mut connection, ids).await?.into_values().collect())
+    let rows = sqlx::query(&format!(
+        "select {COLUMNS} from workers.messages where message_id = any($1)"
+    ))
+    .bind(ids)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(read).collect()
 }
 
 /// Writes rows over older ones.

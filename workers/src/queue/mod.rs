@@ -13,7 +13,7 @@ mod messages;
 mod receipts;
 
 pub(crate) use accounts::{AccountRow, load_accounts};
-pub(crate) use apply::{Applied, apply};
+pub(crate) use apply::{Applied, Source, apply};
 pub(crate) use facts::Fact;
 pub(crate) use jobs::{Job, JobKind, JobResult};
 pub(crate) use lanes::{

@@ -54,8 +54,8 @@ async fn what_is_not_for_the_account_as_it_is_is_ignored_with_its_reason() {
         ),
         (
             now,
-            json!({"guid": guid, "notify_type": 11002, "data": {"status": 1}}),
-            "refused: RecordScan is not possible while the account is online",
+            json!({"guid": guid, "notify_type": 11008, "data": {}}),
+            "refused: FailLogin is not possible while the account is online",
         ),
     ];
     for (address, body, reason) in ignored {

@@ -8,6 +8,7 @@ mod login;
 mod order;
 mod queues;
 mod sends;
+mod throughput;
 mod unknown;
 mod wait;
 mod world;
