@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use weft_platform::health::Health;
 
-const PART: &str = "log";
+const PART: &str = weft_platform::health::LOG;
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Reports until the runtime ends.
