@@ -38,7 +38,7 @@ async fn world_with_names() -> World {
 
 #[tokio::test]
 async fn an_account_shows_every_field() {
-    let world = World::new().await;
+    let world = World::with_keys().await;
     let subject = format!("account:{}", id(1));
     let phone = world.seal(&subject, &json!("13812345678")).await;
     let email = world.seal(&subject, &json!("zhang@example.com")).await;
@@ -72,7 +72,7 @@ async fn an_account_shows_every_field() {
 
 #[tokio::test]
 async fn a_deleted_account_shows_as_deleted_and_its_personal_fields_are_gone() {
-    let world = World::new().await;
+    let world = World::with_keys().await;
     let subject = format!("account:{}", id(1));
     let phone = world.seal(&subject, &json!("13812345678")).await;
     world
@@ -271,7 +271,7 @@ async fn the_status_history_is_newest_first() {
 
 #[tokio::test]
 async fn conversations_show_who_wrote_last() {
-    let world = World::new().await;
+    let world = World::with_keys().await;
     world.account(id(1), json!({})).await;
     let subject = format!("conversation:{}", id(31));
     let name = world.seal(&subject, &json!("张三")).await;

@@ -77,7 +77,7 @@ async fn a_message_with_its_account() {
 
 #[tokio::test]
 async fn conversations_of_an_account() {
-    let world = World::new().await;
+    let world = World::with_keys().await;
     world.account(id(1), json!({})).await;
     let subject = format!("conversation:{}", id(31));
     let name = world.seal(&subject, &json!("张三")).await;

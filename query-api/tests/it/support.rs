@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) admin: PgPool,
     pub(crate) router: Router,
     pub(crate) views: TestDatabase,
-    _keys: TestDatabase,
+    _keys: Option<TestDatabase>,
     _stop: DropGuard,
 }
 
@@ -57,19 +57,27 @@ impl World {
 
     /// With another configuration than the usual one.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let (views_fingerprint, keys_fingerprint) = (fingerprint("views"), fingerprint("keys"));
-        let views = TestDatabase::clone_of("query_views", &views_fingerprint, |name| async move {
+        Self::start(None, change).await
+    }
+
+    /// With a key database, for those who seal.
+    pub(crate) async fn with_keys() -> Self {
+        let keys = TestDatabase::clone_of("query_keys", &fingerprint("keys"), |name| async move {
+            let config = testing::config_of(&name, &name);
+            weft_log_writer::migrate::keys(&config).await.map_err(Into::into)
+        })
+        .await;
+        Self::start(Some(keys), |_| ()).await
+    }
+
+    async fn start(keys: Option<TestDatabase>, change: impl FnOnce(&mut Config)) -> Self {
+        let views = TestDatabase::clone_of("query_views", &fingerprint("views"), |name| async move {
             let mut config = Config::default();
             config.views.admin_url = Secret(database_url(&name));
             weft_projectors::migrate::views(&config).await.map_err(Into::into)
-        });
-        let keys = TestDatabase::clone_of("query_keys", &keys_fingerprint, |name| async move {
-            weft_log_writer::migrate::keys(&testing::config_of(&name, &name))
-                .await
-                .map_err(Into::into)
-        });
-        let (views, keys) = tokio::join!(views, keys);
-        let mut config = testing::config_of("unused", keys.name());
+        })
+        .await;
+        let mut config = testing::config_of("unused", keys.as_ref().map_or("unused", TestDatabase::name));
         config.views.url = Secret(views.url("weft_query"));
         config.views.max_connections = 4;
         change(&mut config);
