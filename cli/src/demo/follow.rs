@@ -19,8 +19,7 @@ use super::send::{SentRow, progress};
 use super::sources;
 use crate::Failure;
 
-const SUBSCRIPTION: &str =
-    "subscription ($account: ID!) { messageChanged(accountId: $account) { message { id status } } }";
+const SUBSCRIPTION: &str = "subscription ($account: ID!) { messageChanged(accountId: $account) { id status } }";
 
 type Statuses = Arc<Mutex<HashMap<String, String>>>;
 
@@ -147,7 +146,7 @@ async fn subscribe(api: &Api, accounts: &[Account], statuses: &Statuses) -> Resu
             }
             Some("ping") => socket.send(say(json!({"type": "pong"}))).await.map_err(Failure::new)?,
             Some("next") => {
-                let message = &frame["payload"]["data"]["messageChanged"]["message"];
+                let message = &frame["payload"]["data"]["messageChanged"];
                 if let (Some(id), Some(status)) = (message["id"].as_str(), message["status"].as_str()) {
                     let mut statuses = statuses.lock().unwrap_or_else(PoisonError::into_inner);
                     statuses.insert(id.to_owned(), status.to_lowercase());
