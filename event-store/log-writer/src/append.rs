@@ -1,7 +1,7 @@
 //! The append: a batch of commands in one statement and one transaction.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 use weft_domain::{Claim, ClaimChange, LogOrder};
 
 pub use crate::error::AppendError;
@@ -57,14 +57,13 @@ pub enum Outcome {
 /// Appends `commands` in one transaction. A batch holds each stream and each idempotency key at most once.
 ///
 /// Fails as a whole, with nothing written, when one stream was appended to meanwhile.
-pub async fn append(pool: &PgPool, now: DateTime<Utc>, commands: &[Command]) -> Result<Vec<Outcome>, AppendError> {
-    // Outside of the statement: whoever gets no connection has certainly sent nothing.
-    let mut connection = pool
-        .acquire()
-        .await
-        .map_err(|error| AppendError::Unavailable(error.to_string()))?;
+pub async fn append(
+    connection: &mut PgConnection,
+    now: DateTime<Utc>,
+    commands: &[Command],
+) -> Result<Vec<Outcome>, AppendError> {
     let columns = Columns::of(commands)?;
-    let row = columns.query(commands.len(), now).fetch_one(&mut *connection).await;
+    let row = columns.query(commands.len(), now).fetch_one(connection).await;
     let row = row.map_err(|error| AppendError::of_statement(&error))?;
     // Committed from here on: what cannot be read now can be found in the log.
     columns

@@ -96,19 +96,15 @@ impl AppendError {
             return Self::InDoubt(error.to_string());
         };
         let postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+        let place = postgres.and_then(|error| error.r#where()).unwrap_or_default();
         let code = database.code().unwrap_or_default();
         match (&*code, code.get(..2).unwrap_or_default()) {
             ("23505", _) if database.constraint() == Some("events_pkey") => Self::Conflict,
             // Deadlock and serialisation failure; appends write in key order, but others may not.
             ("40P01" | "40001", _) => Self::Conflict,
-            ("55P03", _) => {
-                let place = postgres.and_then(|error| error.r#where()).unwrap_or_default();
-                if place.contains("idempotency_keys") {
-                    Self::KeyInProgress
-                } else {
-                    Self::Locked
-                }
-            }
+            // Where the lock was waited for, or the time ran out, tells for what.
+            ("55P03" | "57014", _) if place.contains("idempotency_keys") => Self::KeyInProgress,
+            ("55P03", _) => Self::Locked,
             // The server was told to stop while it ran the statement.
             ("57P01" | "57P02", _) => Self::InDoubt(database.to_string()),
             (_, "22" | "23") => Self::Refused(database.to_string()),

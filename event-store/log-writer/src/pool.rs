@@ -3,11 +3,22 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
 use weft_platform::config::LogSection;
 
-/// How long a call waits for a connection before it says that the log is unavailable.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a call waits for its turn on a server that is there: far above any queue that is not an overload.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long it waits before it asks whether the server is there at all.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest a server may take to accept a connection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a probe's answer holds, for all who wait.
+const PROBE_HOLDS: Duration = Duration::from_millis(500);
 
 /// A pool that connects when first used. Every connection is made fit to append before it is handed out.
 pub(crate) fn log_pool(log: &LogSection, name: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
@@ -39,6 +50,70 @@ async fn make_fit(connection: &mut PgConnection, statement_timeout_ms: u32) -> R
         return Err(sqlx::Error::Configuration(PREPARED_TRANSACTIONS.into()));
     }
     Ok(())
+}
+
+/// Tells a server that is away from one that is busy: a pool alone waits as long for either.
+pub(crate) struct Probe {
+    pool: PgPool,
+    host: String,
+    port: u16,
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Probe {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        let options = pool.connect_options();
+        let (host, port) = (options.get_host().to_owned(), options.get_port());
+        Self {
+            pool,
+            host,
+            port,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// A connection: soon an error when the server is away, else when its turn comes.
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.guard(self.pool.acquire()).await
+    }
+
+    /// Runs `work`, which waits for a connection of the pool; gives it up when the server is away. Only for work that
+    /// may be given up at any point: reads.
+    pub(crate) async fn guard<T, E: From<sqlx::Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.gone() => Err(sqlx::Error::PoolTimedOut.into()),
+        }
+    }
+
+    /// Returns when the server does not accept connections.
+    async fn gone(&self) {
+        sleep(PATIENCE).await;
+        while self.accepts().await {
+            sleep(PATIENCE).await;
+        }
+    }
+
+    async fn accepts(&self) -> bool {
+        // A socket in the file system is a server on this machine: its pool fails at once.
+        if self.host.starts_with('/') {
+            return true;
+        }
+        let mut last = self.last.lock().await;
+        match *last {
+            Some((at, accepts)) if at.elapsed() < PROBE_HOLDS => accepts,
+            _ => {
+                let connected = timeout(PROBE_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port))).await;
+                let accepts = matches!(connected, Ok(Ok(_)));
+                *last = Some((Instant::now(), accepts));
+                accepts
+            }
+        }
+    }
 }
 
 const PREPARED_TRANSACTIONS: &str = "max_prepared_transactions must be 0: a forgotten prepared transaction would hold back \

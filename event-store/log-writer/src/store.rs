@@ -6,7 +6,7 @@ use cqrs_es::{Aggregate, AggregateContext, AggregateError, DomainEvent, EventEnv
 use weft_domain::LogAggregate;
 use weft_log_reader::{LoadError, Loaded, load, load_events};
 
-use crate::append::{Command, NewClaim, NewEvent, Outcome, append};
+use crate::append::{Command, NewClaim, NewEvent, Outcome};
 use crate::{ExecuteError, Executor, claims};
 
 /// A loaded stream that the framework lets an aggregate change.
@@ -88,15 +88,12 @@ where
                 metadata: metadata_text.clone(),
             });
         }
-        let outcome = append(self.pool(), self.now(), &[command])
-            .await
-            .map_err(|error| AggregateError::from(ExecuteError::from(error)))?
-            .pop();
-        match outcome {
-            Some(Outcome::Committed(_)) => self.appended().notify_one(),
-            Some(Outcome::ClaimTaken(claim)) => return Err(ExecuteError::ClaimTaken(claim).into()),
+        let outcome = self.append(&command).await;
+        match outcome.map_err(|error| AggregateError::from(ExecuteError::from(error)))? {
+            Outcome::Committed(_) => self.appended().notify_one(),
+            Outcome::ClaimTaken(claim) => return Err(ExecuteError::ClaimTaken(claim).into()),
             // Without a key there is neither a replay nor a reuse.
-            Some(Outcome::Replay(_) | Outcome::KeyReused) | None => {
+            Outcome::Replay(_) | Outcome::KeyReused => {
                 return Err(ExecuteError::Corrupt("an append without a key answered for one".to_owned()).into());
             }
         }

@@ -11,7 +11,7 @@ use weft_log_reader::{LoadError, Loaded, load_many};
 use super::Executor;
 use super::plan::{Plan, decide};
 use crate::ExecuteError;
-use crate::append::{AppendError, Outcome, append, find};
+use crate::append::{AppendError, Outcome, find};
 use crate::idempotency::{Lookup, Record, look_up};
 use crate::options::{CallOptions, Committed, StoredAnswer};
 
@@ -81,7 +81,10 @@ impl Executor {
         let Some(key) = &options.idempotency else {
             return Ok(None);
         };
-        match look_up(self.pool(), key, self.inner.clock.now())
+        match self
+            .inner
+            .probe
+            .guard(look_up(self.pool(), key, self.now()))
             .await
             .map_err(LoadError::from)?
         {
@@ -114,20 +117,19 @@ impl Executor {
             return Ok(Some(plan.done()));
         }
         let started = Instant::now();
-        let outcome = append(self.pool(), self.inner.clock.now(), std::slice::from_ref(&plan.command)).await;
+        let outcome = self.append(&plan.command).await;
         metrics::histogram!(metric::APPEND_SECONDS).record(started.elapsed().as_secs_f64());
-        match outcome.map(|mut outcomes| outcomes.pop()) {
-            Ok(Some(Outcome::Committed(orders))) => {
+        match outcome {
+            Ok(Outcome::Committed(orders)) => {
                 plan.place(&orders);
                 if !orders.is_empty() {
                     self.inner.appended.notify_one();
                 }
                 Ok(Some(plan.done()))
             }
-            Ok(Some(Outcome::Replay(record))) => Ok(Some(Done::Replayed(record))),
-            Ok(Some(Outcome::KeyReused)) => Err(ExecuteError::KeyReused),
-            Ok(Some(Outcome::ClaimTaken(claim))) => Err(ExecuteError::ClaimTaken(claim)),
-            Ok(None) => Err(ExecuteError::Corrupt("an append answered nothing".to_owned())),
+            Ok(Outcome::Replay(record)) => Ok(Some(Done::Replayed(record))),
+            Ok(Outcome::KeyReused) => Err(ExecuteError::KeyReused),
+            Ok(Outcome::ClaimTaken(claim)) => Err(ExecuteError::ClaimTaken(claim)),
             Err(AppendError::Conflict) => {
                 metrics::counter!(metric::CONFLICTS).increment(1);
                 Ok(None)
@@ -149,12 +151,12 @@ impl Executor {
         if let [(id, _)] = commands {
             return Ok(HashMap::from([(
                 id.clone(),
-                weft_log_reader::load(self.pool(), id).await?,
+                self.inner.probe.guard(weft_log_reader::load(self.pool(), id)).await?,
             )]));
         }
         let ids: HashSet<&String> = commands.iter().map(|(id, _)| id).collect();
         let ids: Vec<String> = ids.into_iter().cloned().collect();
-        let loaded = load_many(self.pool(), &ids).await?;
+        let loaded = self.inner.probe.guard(load_many(self.pool(), &ids)).await?;
         Ok(ids.into_iter().zip(loaded).collect())
     }
 }
@@ -196,7 +198,12 @@ impl<A: LogAggregate> InDoubt<A> {
     /// The lost append that the log has, if it has one.
     async fn settle(&mut self, executor: &Executor) -> Result<Option<Plan<A>>, sqlx::Error> {
         for index in 0..self.plans.len() {
-            if let Some(orders) = find(executor.pool(), &self.plans[index].command).await? {
+            if let Some(orders) = executor
+                .inner
+                .probe
+                .guard(find(executor.pool(), &self.plans[index].command))
+                .await?
+            {
                 let mut plan = self.plans.swap_remove(index);
                 plan.place(&orders);
                 executor.inner.appended.notify_one();

@@ -6,7 +6,8 @@ mod plan;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
 use weft_domain::LogAggregate;
@@ -17,10 +18,11 @@ use weft_platform::http::{ConsistencyToken, StreamMark};
 use weft_platform::kafka::partition_for;
 use weft_platform::keys::KeyStore;
 
-use crate::error::ConnectError;
+use crate::append::{Command, Outcome, append};
+use crate::error::{AppendError, ConnectError};
 use crate::idempotency::{Lookup, Record};
 use crate::options::{Answered, CallOptions, Committed, StoredAnswer};
-use crate::pool::{check, log_pool};
+use crate::pool::{Probe, check, log_pool};
 use crate::seal::Sealer;
 use crate::{ExecuteError, Idempotency, idempotency};
 use attempt::Done;
@@ -33,6 +35,7 @@ pub struct Executor {
 
 struct Inner {
     pool: PgPool,
+    probe: Probe,
     sealer: Sealer,
     clock: Clock,
     kafka: KafkaSection,
@@ -54,6 +57,7 @@ impl Executor {
         let pool = log_pool(&config.log, "weft log-writer", config.log.max_connections).map_err(ConnectError::Url)?;
         let executor = Self {
             inner: Arc::new(Inner {
+                probe: Probe::new(pool.clone()),
                 pool,
                 sealer: Sealer::new(KeyStore::new(&config.keys)?),
                 clock,
@@ -77,6 +81,11 @@ impl Executor {
         &self.inner.pool
     }
 
+    /// A connection to the log's database: soon an error when the server is away, else when its turn comes.
+    pub async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.inner.probe.connection().await
+    }
+
     pub fn sealer(&self) -> &Sealer {
         &self.inner.sealer
     }
@@ -92,7 +101,7 @@ impl Executor {
 
     /// One stream's state.
     pub async fn load<A: LogAggregate>(&self, id: &str) -> Result<Loaded<A>, ExecuteError<A::Error>> {
-        Ok(load(self.pool(), id).await?)
+        Ok(self.inner.probe.guard(load(self.pool(), id)).await?)
     }
 
     /// Carries one command out. On a conflict it is decided again on the new state, unless `if_match` forbids it.
@@ -134,7 +143,11 @@ impl Executor {
             Done::Fresh { committed, .. } => Ok(committed),
             Done::Replayed(_) => {
                 let ids: Vec<String> = commands.into_iter().map(|(id, _)| id).collect();
-                let loaded = weft_log_reader::load_many::<A>(self.pool(), &ids).await?;
+                let loaded = self
+                    .inner
+                    .probe
+                    .guard(weft_log_reader::load_many::<A>(self.pool(), &ids))
+                    .await?;
                 Ok(ids
                     .into_iter()
                     .zip(loaded)
@@ -176,7 +189,11 @@ impl Executor {
     /// The answer that an idempotency key has already, for a caller that must refuse a request before any command of it
     /// is decided: the earlier answer wins over that refusal too.
     pub async fn earlier_answer(&self, key: &Idempotency) -> Result<Option<Answered>, ExecuteError<Infallible>> {
-        let found = idempotency::look_up(self.pool(), key, self.now()).await;
+        let found = self
+            .inner
+            .probe
+            .guard(idempotency::look_up(self.pool(), key, self.now()))
+            .await;
         match found.map_err(LoadError::from)? {
             Lookup::Free => Ok(None),
             Lookup::Replay(record) => Ok(Some(self.replay(self.log_id().await?, record).await?)),
@@ -185,7 +202,7 @@ impl Executor {
     }
 
     async fn replay(&self, log_id: Uuid, record: Record) -> Result<Answered, LoadError> {
-        let heads = heads(self.pool(), &record.streams).await?;
+        let heads = self.inner.probe.guard(heads(self.pool(), &record.streams)).await?;
         Ok(Answered {
             answer: record.answer,
             token: self.token_of(log_id, &heads),
@@ -207,6 +224,18 @@ impl Executor {
         Ok(idempotency::purge(self.pool(), self.inner.clock.now()).await?)
     }
 
+    /// Appends on a connection of the pool.
+    pub(crate) async fn append(&self, command: &Command) -> Result<Outcome, AppendError> {
+        // Outside of the statement: whoever gets no connection has certainly sent nothing.
+        let mut connection = self
+            .connection()
+            .await
+            .map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        let outcomes = append(&mut connection, self.now(), std::slice::from_ref(command)).await?;
+        let nothing = || AppendError::Refused("an append answered nothing".to_owned());
+        outcomes.into_iter().next().ok_or_else(nothing)
+    }
+
     pub(crate) fn max_event_bytes(&self) -> usize {
         self.inner.max_event_bytes
     }
@@ -217,10 +246,9 @@ impl Executor {
 
     /// Which log this is.
     pub async fn log_id(&self) -> Result<Uuid, LoadError> {
-        let read = || async {
-            sqlx::query_scalar("select log_id from log_identity")
-                .fetch_one(self.pool())
-                .await
+        let read = || {
+            let read = sqlx::query_scalar("select log_id from log_identity").fetch_one(self.pool());
+            self.inner.probe.guard(read)
         };
         Ok(*self.inner.log_id.get_or_try_init(read).await?)
     }

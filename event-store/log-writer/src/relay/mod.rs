@@ -22,7 +22,7 @@ use weft_platform::clock::Clock;
 use weft_platform::config::Config;
 use weft_platform::health::Health;
 
-use crate::pool::log_pool;
+use crate::pool::{Probe, log_pool};
 use session::{Ended, Session};
 
 /// The relay's name in health reports.
@@ -81,6 +81,7 @@ pub async fn run(
         config,
         clock,
         health: health.clone(),
+        probe: Probe::new(pool.clone()),
         pool,
         wake,
     };

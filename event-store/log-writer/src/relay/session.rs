@@ -21,6 +21,7 @@ use super::lease::{Lease, Taken};
 use super::publisher::{PageEnd, Publisher, acknowledged};
 use super::{PART, RelayError, metric, reader};
 use crate::idempotency;
+use crate::pool::Probe;
 
 /// Pages on their way to Kafka at once.
 const PAGES_IN_FLIGHT: usize = 4;
@@ -41,6 +42,7 @@ pub(super) struct Session {
     pub(super) clock: Clock,
     pub(super) health: Health,
     pub(super) pool: PgPool,
+    pub(super) probe: Probe,
     pub(super) wake: Arc<Notify>,
 }
 
@@ -60,7 +62,11 @@ impl Session {
     pub(super) async fn run(&self, shutdown: &CancellationToken) -> Result<Ended, (RelayError, bool)> {
         // A topic generation is published from the log's beginning, so it has a checkpoint of its own.
         let relay = &self.config.kafka.topic_prefix;
-        let taken = Lease::take(&self.pool, relay, self.owner, self.lease_time()).await;
+        // Given up half-way, it is taken again by the same owner.
+        let taken = self
+            .probe
+            .guard(Lease::take(&self.pool, relay, self.owner, self.lease_time()))
+            .await;
         let Some(taken) = taken.map_err(|error| (error.into(), false))? else {
             return Ok(Ended::StandBy);
         };

@@ -46,7 +46,7 @@ async fn a_losing_command_takes_nothing_of_its_batch_with_it() {
         // Free again: the command before, which took it too, lost.
         with("s2", vec![take("s2", "y")]),
     ];
-    let outcomes = append(&pool, now, &batch).await.unwrap();
+    let outcomes = append(&mut pool.acquire().await.unwrap(), now, &batch).await.unwrap();
     assert!(matches!(&outcomes[0], Outcome::Committed(orders) if orders.len() == 1));
     assert_eq!(outcomes[1], Outcome::ClaimTaken(Claim::tenant_code("x")));
     assert!(matches!(&outcomes[2], Outcome::Committed(_)));
@@ -76,9 +76,11 @@ async fn a_taken_sequence_fails_the_whole_batch() {
         events: vec![event(id, sequence)],
         ..Command::default()
     };
-    append(&pool, now, &[only("s1", 1)]).await.unwrap();
+    append(&mut pool.acquire().await.unwrap(), now, &[only("s1", 1)])
+        .await
+        .unwrap();
     assert_eq!(
-        append(&pool, now, &[only("s2", 1), only("s1", 1)]).await,
+        append(&mut pool.acquire().await.unwrap(), now, &[only("s2", 1), only("s1", 1)]).await,
         Err(AppendError::Conflict)
     );
     let streams: i64 = sqlx::query_scalar("select count(*) from events")
@@ -99,14 +101,24 @@ async fn a_claim_is_released_by_its_owner_only() {
             ..Command::default()
         }]
     };
-    append(&pool, now, &claims(vec![take("s1", "x")])).await.unwrap();
+    append(&mut pool.acquire().await.unwrap(), now, &claims(vec![take("s1", "x")]))
+        .await
+        .unwrap();
     let release = |id| claim(id, ClaimChange::Release(Claim::tenant_code("x")));
-    append(&pool, now, &claims(vec![release("s2")])).await.unwrap();
-    let lost = append(&pool, now, &claims(vec![take("s2", "x")])).await.unwrap();
+    append(&mut pool.acquire().await.unwrap(), now, &claims(vec![release("s2")]))
+        .await
+        .unwrap();
+    let lost = append(&mut pool.acquire().await.unwrap(), now, &claims(vec![take("s2", "x")]))
+        .await
+        .unwrap();
     assert_eq!(lost, [Outcome::ClaimTaken(Claim::tenant_code("x"))]);
-    append(&pool, now, &claims(vec![release("s1")])).await.unwrap();
+    append(&mut pool.acquire().await.unwrap(), now, &claims(vec![release("s1")]))
+        .await
+        .unwrap();
     assert_eq!(
-        append(&pool, now, &claims(vec![take("s2", "x")])).await.unwrap(),
+        append(&mut pool.acquire().await.unwrap(), now, &claims(vec![take("s2", "x")]))
+            .await
+            .unwrap(),
         [Outcome::Committed(vec![])]
     );
 }
@@ -123,7 +135,7 @@ async fn a_payload_that_postgres_cannot_store_is_refused_for_good() {
         }],
         ..Command::default()
     };
-    let refused = append(&pool, Clock::system().now(), &[command]).await;
+    let refused = append(&mut pool.acquire().await.unwrap(), Clock::system().now(), &[command]).await;
     assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
 }
 
@@ -139,7 +151,9 @@ async fn the_epoch_is_that_of_the_log() {
         events: vec![event("s1", 1)],
         ..Command::default()
     };
-    let outcomes = append(&pool, Clock::system().now(), &[command]).await.unwrap();
+    let outcomes = append(&mut pool.acquire().await.unwrap(), Clock::system().now(), &[command])
+        .await
+        .unwrap();
     assert!(matches!(&outcomes[0], Outcome::Committed(orders) if orders[0].epoch == 3));
     let stored: i16 = sqlx::query_scalar("select epoch from events")
         .fetch_one(&pool)

@@ -33,7 +33,7 @@ async fn while_postgres_is_away_commands_are_refused_soon_and_carried_out_again_
         .unwrap_err();
     assert!(matches!(refused, ExecuteError::Unavailable(_)), "{refused}");
     assert!(
-        asked.elapsed() < Duration::from_secs(5),
+        asked.elapsed() < Duration::from_secs(6),
         "it took {:?}",
         asked.elapsed()
     );
@@ -136,7 +136,7 @@ async fn a_log_that_is_locked_is_unavailable_after_the_time_out_and_not_later() 
         .unwrap_err();
     assert!(matches!(refused, ExecuteError::Unavailable(_)), "{refused}");
     assert!(
-        asked.elapsed() < Duration::from_secs(4),
+        asked.elapsed() < Duration::from_secs(7),
         "it took {:?}",
         asked.elapsed()
     );

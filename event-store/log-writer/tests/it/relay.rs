@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -146,7 +147,10 @@ async fn some_events(executor: &Executor, accounts: usize) {
                 .unwrap();
         }
     });
-    futures::future::join_all(work).await;
+    futures::stream::iter(work)
+        .buffer_unordered(16)
+        .collect::<Vec<()>>()
+        .await;
 }
 
 /// The log itself, by plain SQL: id, partition key, order.

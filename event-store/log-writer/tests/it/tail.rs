@@ -58,7 +58,9 @@ async fn write(pool: PgPool, done: Arc<AtomicBool>) {
                     events,
                     ..Command::default()
                 };
-                append(&pool, Clock::system().now(), &[command]).await.unwrap();
+                append(&mut pool.acquire().await.unwrap(), Clock::system().now(), &[command])
+                    .await
+                    .unwrap();
             }
         })
     });
@@ -185,7 +187,9 @@ async fn an_older_epoch_comes_before_the_current_one_whatever_its_transaction_id
             events: vec![event(stream, 1)],
             ..Command::default()
         };
-        append(&pool, Clock::system().now(), &[command]).await.unwrap();
+        append(&mut pool.acquire().await.unwrap(), Clock::system().now(), &[command])
+            .await
+            .unwrap();
     };
     write(1).await;
     let admin = log.log.admin_pool().await;
