@@ -1,8 +1,10 @@
 //! The root of subscriptions.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Result, Subscription};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::Stream;
 use futures::stream;
 use uuid::Uuid;
@@ -16,7 +18,12 @@ use super::reader::Reader;
 use crate::live::{Delivery, MessageFilter, Subscription as Listening};
 use crate::state::QueryState;
 use crate::views::accounts::{self, AccountRow};
-use crate::views::messages::MessageRow;
+use crate::views::messages::{self, MessageRow};
+
+/// Times of messages are of other processes' clocks.
+const CLOCKS_DIFFER_BY: TimeDelta = TimeDelta::minutes(1);
+/// Messages of a gap that are shown; who missed more reads the list.
+const MOST_MISSED: i64 = 1_000;
 
 pub(crate) struct SubscriptionRoot;
 
@@ -68,9 +75,17 @@ impl SubscriptionRoot {
             batch_id: batch_id.map(|id| read_id(&id).unwrap_or_default()),
         };
         let listening = state.hub().subscribe_messages(call.tenant_id, filter);
-        let watch = MessageWatch { state, call, listening };
+        let watch = MessageWatch {
+            since: ctx.data::<Reader>()?.session().now(),
+            state,
+            call,
+            filter,
+            listening,
+            missed: VecDeque::new(),
+            shown: HashMap::new(),
+        };
         Ok(stream::unfold(Some(watch), |watch| async {
-            let watch = watch?;
+            let mut watch = watch?;
             match watch.next().await {
                 Ok(message) => Some((Ok(message), Some(watch))),
                 Err(error) => Some((Err(error.into()), None)),
@@ -120,20 +135,50 @@ impl AccountWatch {
 struct MessageWatch {
     state: QueryState,
     call: CallContext,
+    filter: MessageFilter,
     listening: Listening<MessageRow>,
+    /// Up to when everything was shown.
+    since: DateTime<Utc>,
+    /// What changed in a gap, still to be shown.
+    missed: VecDeque<MessageRow>,
+    /// The versions shown of it: what waited before the gap was noticed may be older.
+    shown: HashMap<Uuid, i64>,
 }
 
 impl MessageWatch {
-    async fn next(&self) -> Result<Message, QueryError> {
+    async fn next(&mut self) -> Result<Message, QueryError> {
         loop {
+            let reader = Reader::new(self.state.session(&self.call));
+            if let Some(row) = self.missed.pop_front() {
+                return Ok(Message::new(Arc::new(row), &reader));
+            }
             match self.listening.mailbox().take().await {
-                Delivery::Gap => {}
+                Delivery::Gap => self.look_back().await?,
                 Delivery::Overflow => return Err(QueryError::TooSlow),
                 Delivery::Changed(push) => {
-                    let reader = Reader::new(self.state.session(&self.call));
+                    let shown = self.shown.get(&push.row.id).copied().unwrap_or_default();
+                    if push.row.version < shown || (push.row.version == shown && !push.stale) {
+                        continue;
+                    }
+                    self.since = reader.session().now();
                     return Ok(Message::new(push.row, &reader).pushed(push.stale));
                 }
             }
         }
+    }
+
+    /// Reads what has changed since the subscriber was last told everything.
+    async fn look_back(&mut self) -> Result<(), QueryError> {
+        let session = self.state.session(&self.call);
+        let filter = messages::MessageFilter {
+            account_id: self.filter.account_id,
+            batch_id: self.filter.batch_id,
+            ..Default::default()
+        };
+        let rows = messages::changed_since(&session, &filter, self.since - CLOCKS_DIFFER_BY, MOST_MISSED).await?;
+        self.since = session.now();
+        self.shown = rows.iter().map(|row| (row.id, row.version)).collect();
+        self.missed = rows.into();
+        Ok(())
     }
 }

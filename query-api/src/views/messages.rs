@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{FromRow, Postgres, QueryBuilder, Row};
@@ -209,6 +209,25 @@ pub(crate) async fn count(session: &Session, filter: &MessageFilter) -> Result<T
         .fetch_one(&mut *session.connection().await?)
         .await?;
     Ok(Total::of(counted))
+}
+
+/// Messages that changed since a time, oldest change first, at most `limit`. No index leads to changes: what was created
+/// more than a day before is not looked at.
+pub(crate) async fn changed_since(
+    session: &Session,
+    filter: &MessageFilter,
+    since: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<MessageRow>, ReadError> {
+    let mut query = select();
+    let filter = MessageFilter {
+        from: Some(since - TimeDelta::days(1)),
+        ..filter.clone()
+    };
+    filter.push(&mut query, session.tenant_id());
+    query.push(" and m.updated_at >= ").push_bind(since);
+    query.push(" order by m.updated_at, m.id limit ").push_bind(limit);
+    fetch(session, query).await
 }
 
 /// The same window of each account's messages, in one statement.

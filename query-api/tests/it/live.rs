@@ -179,6 +179,34 @@ async fn the_current_state_comes_also_while_kafka_is_away() {
 }
 
 #[tokio::test]
+async fn after_a_gap_of_the_feed_the_current_state_comes_again() {
+    // Without topics the feed has no place to start at, and misses what is published until it has one.
+    let kafka = weft_log_writer::testing::kafka();
+    let world = World::with(|config| config.kafka = kafka.clone()).await;
+    let row = json!({"account_name": "sender"});
+    world.account(id(1), row).await;
+    world
+        .message(id(10), json!({"updated_at": "2026-03-01T07:00:00Z"}))
+        .await;
+    let mut client = Client::open(serve(&world).await, "dev-token-a").await;
+    client.subscribe("a", ACCOUNT, json!({"id": id(1)})).await;
+    assert_eq!(client.next_data().await, account("CREATED", false));
+    client.subscribe("m", MESSAGES, json!({"account": id(1)})).await;
+    client.send(json!({"type": "ping"})).await;
+    assert_eq!(client.next().await, Seen::Frame(json!({"type": "pong"})));
+
+    world
+        .update("update views_g1.accounts set status = 'online', version = 5")
+        .await;
+    let changed = json!({"created_at": "2026-03-01T08:00:01Z", "updated_at": "2026-03-01T08:00:02Z", "status": "sent"});
+    world.message(id(11), changed).await;
+    let _topics = TestTopics::create(&kafka).await;
+    let mut seen = vec![client.next_data().await, client.next_data().await];
+    seen.sort_by_key(Value::to_string);
+    assert_eq!(seen, [account("ONLINE", false), message(id(11), "SENT")]);
+}
+
+#[tokio::test]
 async fn messages_are_pushed_to_those_who_want_them() {
     let feed = Feed::new().await;
     feed.world.account(id(1), json!({"account_name": "sender"})).await;
