@@ -125,6 +125,10 @@ pub(crate) async fn check(log: &LogSection) -> Result<bool, String> {
     let options = PgConnectOptions::from_str(log.url.expose()).map_err(|error| error.to_string())?;
     let mut connection = match options.connect().await {
         Ok(connection) => connection,
+        // No such database, role or password: that does not pass by itself.
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("3D000" | "28000" | "28P01")) => {
+            return Err(format!("{error}; run weft migrate"));
+        }
         Err(error) => {
             tracing::warn!(%error, "the log cannot be reached yet");
             return Ok(false);

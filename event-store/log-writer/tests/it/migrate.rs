@@ -3,6 +3,7 @@ use weft_log_writer::Executor;
 use weft_log_writer::migrate;
 use weft_log_writer::testing::{TestLog, config_of};
 use weft_platform::clock::Clock;
+use weft_platform::config::Secret;
 
 async fn refused(log: &TestLog, statement: &str) -> bool {
     let mut connection = PgConnection::connect(&log.log.url("weft_log")).await.unwrap();
@@ -84,14 +85,18 @@ async fn migrations_that_run_at_once_and_again_agree() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_not_migrated_is_refused_by_name() {
-    let mut log = TestLog::new().await;
-    let admin = log.log.admin_pool().await;
-    sqlx::query("drop table log_identity").execute(&admin).await.unwrap();
-    let refused = log.config.clone();
-    log.config.log.max_connections = 2;
-    let error = Executor::connect(&refused, Clock::system())
+    let log = TestLog::new().await;
+    let mut missing = log.config.clone();
+    missing.log.url = Secret(log.log.url("weft_log").replace(log.log.name(), "no_such_log"));
+    sqlx::query("drop table log_identity")
+        .execute(&log.log.admin_pool().await)
         .await
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("weft migrate"), "{error}");
+        .unwrap();
+    for config in [&log.config, &missing] {
+        let error = Executor::connect(config, Clock::system())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("weft migrate"), "{error}");
+    }
 }
