@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_graphql::{Request, Response as GraphqlResponse};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -15,7 +16,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, interval_at, timeout_at};
 use tokio_stream::StreamMap;
 use weft_platform::http::{CallContext, Problem};
 
@@ -25,6 +26,8 @@ use crate::state::QueryState;
 const PROTOCOL: &str = "graphql-transport-ws";
 /// How long a client may take to say who it is.
 const INIT_WAIT: Duration = Duration::from_secs(5);
+/// Between two pings, so that no proxy takes a quiet connection for a dead one, and a dead one is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Operations open at once on one connection.
 const MAX_OPERATIONS: usize = 200;
 const MAX_FRAME_BYTES: usize = 1024 * 1024;
@@ -194,6 +197,7 @@ impl Connection<'_> {
 
     async fn operate(&mut self, call: &CallContext) -> Result<std::convert::Infallible, Ended> {
         let mut operations: StreamMap<String, BoxStream<'static, Step>> = StreamMap::new();
+        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         loop {
             tokio::select! {
                 message = receive(self.socket) => match message? {
@@ -214,6 +218,7 @@ impl Connection<'_> {
                         operations.insert(id, self.start(call, *payload));
                     }
                 },
+                _ = keep_alive.tick() => self.socket.send(Message::Ping(Bytes::new())).await?,
                 Some((id, step)) = operations.next() => match step {
                     Step::Next(response) if is_refused(&response) => {
                         operations.remove(&id);
