@@ -26,11 +26,11 @@ struct Cli {
     config: Option<PathBuf>,
 
     #[command(subcommand)]
-    command: Command,
+    command: Call,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Call {
     /// Every role in one process, on one port
     All,
     /// The REST commands and the callback ingress
@@ -54,7 +54,7 @@ enum Command {
     /// A WeCom to develop against: speaks the instance protocol
     Simulator(simulator::SimulatorArgs),
     /// Logs accounts in, sends a file of messages and compares what everybody saw
-    Demo(demo::DemoArgs),
+    Demo(Box<demo::DemoArgs>),
 }
 
 /// One line for the operator and an exit code.
@@ -96,15 +96,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, config: Config) -> Result<(), Failure> {
+fn run(command: Call, config: Config) -> Result<(), Failure> {
     let serves = matches!(
         command,
-        Command::All
-            | Command::CommandApi
-            | Command::QueryApi
-            | Command::Relay
-            | Command::Projectors
-            | Command::Workers(workers::WorkersArgs { command: None })
+        Call::All
+            | Call::CommandApi
+            | Call::QueryApi
+            | Call::Relay
+            | Call::Projectors
+            | Call::Workers(workers::WorkersArgs { command: None })
     );
     let filter = if serves {
         "info,librdkafka=off,rdkafka=error,sqlx::postgres::notice=warn"
@@ -118,18 +118,18 @@ fn run(command: Command, config: Config) -> Result<(), Failure> {
         .map_err(|error| Failure::new(error.to_string()))?;
     runtime.block_on(async move {
         match command {
-            Command::All => roles::all(config).await,
-            Command::CommandApi => roles::command_api(config).await,
-            Command::QueryApi => roles::query_api(config).await,
-            Command::Relay => roles::relay(config).await,
-            Command::Projectors => roles::projectors(config).await,
-            Command::Workers(args) => workers::run(args, config).await,
-            Command::Migrate => migrate::run(&config).await,
-            Command::Topics => migrate::topics(&config).await,
-            Command::Tenant(args) => tenant::run(args, config).await,
-            Command::Schemas(args) => schemas::run(&args),
-            Command::Simulator(args) => simulator::run(args).await,
-            Command::Demo(args) => demo::run(args, config).await,
+            Call::All => roles::all(config).await,
+            Call::CommandApi => roles::command_api(config).await,
+            Call::QueryApi => roles::query_api(config).await,
+            Call::Relay => roles::relay(config).await,
+            Call::Projectors => roles::projectors(config).await,
+            Call::Workers(args) => workers::run(args, config).await,
+            Call::Migrate => migrate::run(&config).await,
+            Call::Topics => migrate::topics(&config).await,
+            Call::Tenant(args) => tenant::run(args, config).await,
+            Call::Schemas(args) => schemas::run(&args),
+            Call::Simulator(args) => simulator::run(args).await,
+            Call::Demo(args) => demo::run(*args, config).await,
         }
     })
 }

@@ -31,7 +31,7 @@ struct Process {
 }
 
 impl Process {
-    async fn start(config: Config) -> Result<Self, Failure> {
+    fn start(config: Config) -> Result<Self, Failure> {
         let shutdown = shutdown::on_signal().map_err(Failure::new)?;
         let process = Self {
             config: Arc::new(config),
@@ -161,7 +161,7 @@ impl Process {
 }
 
 pub(crate) async fn all(config: Config) -> Result<(), Failure> {
-    let mut process = Process::start(config).await?;
+    let mut process = Process::start(config)?;
     process.prepare().await?;
     let executor = process.executor().await?;
     if process.config.profile == Profile::Development {
@@ -197,7 +197,7 @@ fn command_state(process: &Process, executor: Executor, wake: WorkerWake) -> Com
 }
 
 pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
-    let mut process = Process::start(config).await?;
+    let mut process = Process::start(config)?;
     let executor = process.executor().await?;
     process.serve_admin().await?;
     let state = command_state(&process, executor, WorkerWake::default());
@@ -213,7 +213,7 @@ pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
 }
 
 pub(crate) async fn query_api(config: Config) -> Result<(), Failure> {
-    let mut process = Process::start(config).await?;
+    let mut process = Process::start(config)?;
     process.serve_admin().await?;
     let keys = KeyStore::new(&process.config.keys).map_err(Failure::new)?;
     let (router, openapi) = weft_query_api::router(process.query_state(keys).await?);
@@ -228,7 +228,7 @@ pub(crate) async fn query_api(config: Config) -> Result<(), Failure> {
 }
 
 pub(crate) async fn relay(config: Config) -> Result<(), Failure> {
-    let mut process = Process::start(config).await?;
+    let mut process = Process::start(config)?;
     let executor = process.executor().await?;
     process.serve_admin().await?;
     process.spawn_relay(&executor);
@@ -236,7 +236,7 @@ pub(crate) async fn relay(config: Config) -> Result<(), Failure> {
 }
 
 pub(crate) async fn projectors(config: Config) -> Result<(), Failure> {
-    let mut process = Process::start(config).await?;
+    let mut process = Process::start(config)?;
     process.serve_admin().await?;
     let keys = KeyStore::new(&process.config.keys).map_err(Failure::new)?;
     process.spawn_projectors(keys);
@@ -244,7 +244,7 @@ pub(crate) async fn projectors(config: Config) -> Result<(), Failure> {
 }
 
 pub(crate) async fn workers(config: Config) -> Result<(), Failure> {
-    let mut process = Process::start(config).await?;
+    let mut process = Process::start(config)?;
     let executor = process.executor().await?;
     process.serve_admin().await?;
     process.spawn_workers(executor, WorkerWake::default())?;

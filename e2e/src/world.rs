@@ -171,7 +171,7 @@ impl World {
                 return;
             }
             let ended = self.weft.as_mut().is_some_and(Process::has_ended);
-            if ended || started.elapsed() > Duration::from_secs(60) {
+            if ended || started.elapsed() > Duration::from_mins(1) {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(30).collect();
                 panic!(
@@ -326,7 +326,7 @@ impl World {
     pub async fn message_in(&self, id: &str, statuses: &[&str]) -> Value {
         until(
             &format!("message {id} is {statuses:?}"),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             async || {
                 let message = self.api.get(&format!("/api/v1/messages/{id}")).await.body;
                 message["status"]

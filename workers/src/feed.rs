@@ -1,7 +1,7 @@
 //! The feed: Kafka's account and message events become rows of the queues, a batch per transaction together with the
 //! offsets. Reading everything again, from an empty checkpoint even, changes nothing that has been done.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sqlx::{PgConnection, Row};
@@ -107,9 +107,9 @@ async fn checkpoints(ctx: &Context) -> Result<HashMap<TopicPartition, i64>, Work
 
 /// A partition whose first record is not the one that was expected.
 fn gap(offsets: &HashMap<TopicPartition, i64>, records: &[EventRecord]) -> Option<TopicPartition> {
-    let mut seen: BTreeMap<(&str, i32), ()> = BTreeMap::new();
+    let mut seen: HashSet<(&str, i32)> = HashSet::new();
     for record in records {
-        if seen.insert((&record.topic, record.partition), ()).is_some() {
+        if !seen.insert((&record.topic, record.partition)) {
             continue;
         }
         let place = TopicPartition {

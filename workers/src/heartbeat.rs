@@ -109,7 +109,12 @@ async fn look(ctx: &Context, mut job: Job, account: &AccountRow) -> JobResult {
     } else {
         job.failures.saturating_add(1)
     };
-    if let Some(command) = verdict(account.status, &answer, job.failures.unsigned_abs(), ctx) {
+    let verdict = verdict(account.status, &answer, job.failures.unsigned_abs(), ctx);
+    if matches!(verdict, Some(AccountCommand::RestoreSession { .. })) && withdrawn(ctx, account).await {
+        if let Err(error) = ctx.gateway.logout(guid).await {
+            tracing::debug!(account.id = %account_id, %error, "a cancelled login was not signed out");
+        }
+    } else if let Some(command) = verdict {
         let mut options = ctx.options(ACTOR, tenant_id, &Cause::none());
         // What was seen is of the account as it was: a login or a logout meanwhile makes it worthless.
         options.if_match = IfMatch::Version(account.version);
@@ -125,6 +130,16 @@ async fn look(ctx: &Context, mut job: Job, account: &AccountRow) -> JobResult {
         job,
         due_at: Some(due_at),
     }
+}
+
+/// Whether somebody scanned the code of a login that was cancelled meanwhile: WeCom cannot take a shown code back, so
+/// its session is signed out instead of being adopted.
+async fn withdrawn(ctx: &Context, account: &AccountRow) -> bool {
+    if account.status != AccountStatus::Offline {
+        return false;
+    }
+    let loaded = weft_log_reader::load::<Account>(&ctx.pool, &account.account_id.to_string()).await;
+    loaded.is_ok_and(|loaded| loaded.state.reason.as_deref() == Some("login_cancelled") && !loaded.state.may_resume)
 }
 
 /// What the account has become by this answer, if anything. `failures`: looks without an answer in a row.

@@ -138,6 +138,28 @@ pub async fn run(
     Ok(())
 }
 
+/// For tests: parts of the queues without the workers around them.
+#[doc(hidden)]
+pub mod testing {
+    use chrono::Utc;
+    use uuid::Uuid;
+    use weft_platform::clock::Clock;
+    use weft_platform::config::Config;
+
+    use crate::WorkerError;
+
+    /// Claims lanes as the owner `owner` (account and tenant of each).
+    pub async fn claim_lanes(config: &Config, owner: i64, limit: i64) -> Result<Vec<(Uuid, Uuid)>, WorkerError> {
+        let pool = crate::pool::queue_pool(config)?;
+        let now: chrono::DateTime<Utc> = Clock::system().now();
+        let lanes = crate::queue::claim_lanes(&pool, owner, &[], now, 60.0, limit).await?;
+        Ok(lanes
+            .into_iter()
+            .map(|lane| (lane.account_id, lane.tenant_id))
+            .collect())
+    }
+}
+
 async fn until_shutdown(ctx: &Context, worker: impl Future<Output = ()>) {
     tokio::select! {
         () = worker => {}

@@ -18,7 +18,9 @@ pub(crate) fn queue_pool(config: &Config) -> Result<PgPool, sqlx::Error> {
         .options([("synchronous_commit", "off"), ("statement_timeout", &timeout)]);
     Ok(PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS.min(config.log.max_connections.max(2)))
+        // A ping before every statement would double the round trips; every caller tries again anyway.
+        .test_before_acquire(false)
         .acquire_timeout(Duration::from_secs(5))
-        .idle_timeout(Duration::from_secs(300))
+        .idle_timeout(Duration::from_mins(5))
         .connect_lazy_with(options))
 }

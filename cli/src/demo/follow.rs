@@ -131,7 +131,7 @@ async fn subscribe(api: &Api, accounts: &[Account], statuses: &Statuses) -> Resu
     let say = |value: Value| Message::text(value.to_string());
     let init = json!({"type": "connection_init", "payload": {"Authorization": format!("Bearer {}", api.token)}});
     socket.send(say(init)).await.map_err(Failure::new)?;
-    while let Ok(Some(received)) = timeout(Duration::from_secs(60), socket.next()).await {
+    while let Ok(Some(received)) = timeout(Duration::from_mins(1), socket.next()).await {
         let Message::Text(text) = received.map_err(Failure::new)? else {
             continue;
         };

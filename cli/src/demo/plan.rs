@@ -77,7 +77,7 @@ pub(super) fn generate(run: &str, messages: usize, accounts: usize) -> Plan {
             let account = n % accounts;
             let turn = n / accounts;
             let (message_type, content) = generated_content(n, turn);
-            let group = message_type == "at" || turn % 3 == 0;
+            let group = message_type == "at" || turn.is_multiple_of(3);
             let conversation_id = if turn % 97 == 96 {
                 format!("S:0-refused-{n}")
             } else if group {
@@ -91,7 +91,7 @@ pub(super) fn generate(run: &str, messages: usize, accounts: usize) -> Plan {
                 conversation_id,
                 message_type: message_type.to_owned(),
                 content: content.to_string(),
-                priority: (n % 11 == 0).then_some(8),
+                priority: (n.is_multiple_of(11)).then_some(8),
                 send_after_seconds: None,
             }
         })

@@ -38,7 +38,7 @@ async fn after_a_kill_every_accepted_message_ends_none_is_sent_twice_and_every_v
         });
         // The caller repeats with its key until it is answered, across the kill.
         let key = format!("crash-{n}");
-        let id = until("the message is accepted", Duration::from_secs(60), async || {
+        let id = until("the message is accepted", Duration::from_mins(1), async || {
             let headers = [("Idempotency-Key", key.as_str())];
             let answer = world
                 .api
@@ -62,7 +62,7 @@ async fn after_a_kill_every_accepted_message_ends_none_is_sent_twice_and_every_v
             world.start_weft().await;
         }
     }
-    until("every message has ended", Duration::from_secs(120), async || {
+    until("every message has ended", Duration::from_mins(2), async || {
         let moving: i64 = sqlx::query_scalar(
             "select count(*) from (
                 select distinct on (aggregate_id) aggregate_id, event_type from events
@@ -76,7 +76,7 @@ async fn after_a_kill_every_accepted_message_ends_none_is_sent_twice_and_every_v
     })
     .await;
     // Whatever is unknown now has had its time to be settled.
-    until("unknown ones had their time", Duration::from_secs(60), async || {
+    until("unknown ones had their time", Duration::from_mins(1), async || {
         let young: i64 = sqlx::query_scalar(
             "select count(*) from events where event_type = 'OutcomeUnknown' and recorded_at > clock_timestamp() - interval '9 seconds'",
         )

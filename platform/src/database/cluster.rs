@@ -68,7 +68,7 @@ async fn ensure_role(connection: &mut PgConnection, role: &Role<'_>) -> Result<(
         let url = url::Url::parse(role.url.expose()).map_err(|error| sqlx::Error::Configuration(error.into()))?;
         match url.password().filter(|_| url.username() == role.name) {
             Some(password) => {
-                run_formatted(connection, "create role %I login password %L", &[role.name, password]).await?
+                run_formatted(connection, "create role %I login password %L", &[role.name, password]).await?;
             }
             None => run_formatted(connection, "create role %I login", &[role.name]).await?,
         }

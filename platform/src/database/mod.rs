@@ -17,6 +17,6 @@ pub fn lazy_pool(url: &str, application_name: &str, max_connections: u32) -> Res
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(3))
-        .idle_timeout(Duration::from_secs(300))
+        .idle_timeout(Duration::from_mins(5))
         .connect_lazy_with(options))
 }

@@ -241,7 +241,9 @@ impl Node {
     /// An absolute http(s) address, kept as sent.
     pub fn url(self) -> Option<String> {
         self.checked_text(0..=MAX_URL_LENGTH, |text| {
-            let visible = !text.chars().any(|c| c.is_whitespace() || c.is_control());
+            let visible = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\');
+            // A lenient parser would find a host without the slashes too; other readers of the address do not.
+            let visible = visible && text.split_once(':').is_some_and(|(_, rest)| rest.starts_with("//"));
             let web = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
             if visible && Url::parse(text).is_ok_and(web) {
                 Ok(())

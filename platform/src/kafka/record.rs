@@ -80,9 +80,6 @@ impl EventRecord {
                 .and_then(|header| std::str::from_utf8(header.value?).ok())
                 .ok_or_else(|| invalid(name))
         };
-        fn number<T: std::str::FromStr>(text: &str, invalid: InvalidRecord) -> Result<T, InvalidRecord> {
-            text.parse().map_err(|_| invalid)
-        }
         let (log_id, aggregate_type) = text(header::SOURCE)?
             .strip_prefix("/weft/")
             .and_then(|rest| rest.split_once('/'))
@@ -119,4 +116,8 @@ impl EventRecord {
             payload: message.payload().unwrap_or_default().to_vec(),
         })
     }
+}
+
+fn number<T: std::str::FromStr>(text: &str, invalid: InvalidRecord) -> Result<T, InvalidRecord> {
+    text.parse().map_err(|_| invalid)
 }

@@ -13,7 +13,7 @@ pub(crate) const PART: &str = "worker purge";
 const CALLBACKS_FOR: TimeDelta = TimeDelta::days(30);
 const RECEIPTS_FOR: TimeDelta = TimeDelta::days(30);
 const PARKED_FOR: TimeDelta = TimeDelta::days(1);
-const EVERY: Duration = Duration::from_secs(3_600);
+const EVERY: Duration = Duration::from_hours(1);
 /// Rows a statement deletes: no transaction holds the log's tail back for long.
 const AT_ONCE: i64 = 1_000;
 

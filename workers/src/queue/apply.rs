@@ -134,21 +134,21 @@ fn left_to_dispatch(row: Option<&Followed>, facts: &[(&Fact, &MessageEvent)]) ->
 
 /// What a send's event says of how WeCom calls the message.
 fn receipt(fact: &Fact, event: &MessageEvent) -> Option<Receipt> {
-    let (account_id, receipt, at) = match event {
-        MessageEvent::MessageSent {
-            account_id,
-            receipt,
-            at,
-            ..
-        }
-        | MessageEvent::OutcomeResolved {
-            account_id,
-            receipt: Some(receipt),
-            outcome: ResolvedOutcome::Sent,
-            at,
-            ..
-        } => (account_id, receipt, at),
-        _ => return None,
+    let (MessageEvent::MessageSent {
+        account_id,
+        receipt,
+        at,
+        ..
+    }
+    | MessageEvent::OutcomeResolved {
+        account_id,
+        receipt: Some(receipt),
+        outcome: ResolvedOutcome::Sent,
+        at,
+        ..
+    }) = event
+    else {
+        return None;
     };
     Some(Receipt {
         message_id: fact.aggregate_id,

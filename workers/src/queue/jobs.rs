@@ -58,7 +58,7 @@ impl JobKind {
                select account_id from workers.jobs
                where kind = $1 and due_at <= $2
                  and (lease_owner is null or lease_until < now()
-                      or lease_owner not in (select workers.live_owners()))
+                      or (lease_owner <> $4 and lease_owner not in (select workers.live_owners())))
                order by due_at limit $3
                for update skip locked)
              update workers.jobs j

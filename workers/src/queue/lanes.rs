@@ -5,7 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
-use weft_domain::account::AccountStatus;
+use weft_domain::account::{Account, AccountStatus};
+use weft_log_reader::LoadError;
 
 use super::REBUILD_LOCK;
 use super::messages::{COLUMNS, MessageState, QueuedMessage, read};
@@ -51,6 +52,14 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    /// Takes over what the log says of the account.
+    fn follow(&mut self, account: &Account) {
+        self.status = account.status.unwrap_or(AccountStatus::Created);
+        self.guid.clone_from(&account.guid);
+        self.send_interval_ms = i32::try_from(account.config.send_interval_ms).unwrap_or(i32::MAX);
+        self.restricted_until = account.restricted_until;
+    }
+
     /// Nothing is known yet, and nothing may be sent.
     pub(crate) const fn blank() -> Self {
         Self {
@@ -92,11 +101,11 @@ pub(crate) async fn claim_lanes(
            select account_id, tenant_id, served_at from workers.account_lanes
            where wake_at <= $3
              and (status in ('online', 'deleted') or (status = 'rate_limited' and restricted_until <= $3))
-             and (lease_owner is null or lease_until < now() or lease_owner not in (select owner from live))
+             and (lease_owner is null or lease_until < now() or (lease_owner <> $1 and lease_owner not in (select owner from live)))
            union
            select account_id, tenant_id, served_at from workers.account_lanes
            where in_flight <> '{}'
-             and (lease_owner is null or lease_until < now() or lease_owner not in (select owner from live))),
+             and (lease_owner is null or lease_until < now() or (lease_owner <> $1 and lease_owner not in (select owner from live)))),
          busy as (
            select tenant_id, count(*) as lanes from workers.account_lanes where lease_owner is not null
            group by tenant_id),
@@ -108,7 +117,7 @@ pub(crate) async fn claim_lanes(
          chosen as (
            select lane.account_id from ranked join workers.account_lanes lane using (account_id)
            where lane.lease_owner is null or lane.lease_until < now()
-              or lane.lease_owner not in (select owner from live)
+              or (lane.lease_owner <> $1 and lane.lease_owner not in (select owner from live))
            order by ranked.turn, ranked.served_at
            limit $5
            for update of lane skip locked)
@@ -169,10 +178,18 @@ pub(crate) async fn take_turn(
     done: &LaneChange,
     now: DateTime<Utc>,
     options: TurnOptions,
-) -> Result<Option<Turn>, sqlx::Error> {
-    let Some(mut turn) = finish_turn(pool, lane, done, options).await? else {
+) -> Result<Option<Turn>, LoadError> {
+    let Some((mut turn, head, version)) = finish_turn(pool, lane, done, options).await? else {
         return Ok(None);
     };
+    if head > version {
+        // The feed is behind: a disabled account sends nothing from now on, not from when the feed has heard of it.
+        turn.follow(
+            &weft_log_reader::load::<Account>(pool, &lane.account_id.to_string())
+                .await?
+                .state,
+        );
+    }
     let can_send = match turn.status {
         AccountStatus::Online | AccountStatus::Deleted => true,
         AccountStatus::RateLimited => turn.restricted_until.is_none_or(|until| until <= now),
@@ -192,7 +209,7 @@ async fn finish_turn(
     lane: &Lane,
     done: &LaneChange,
     options: TurnOptions,
-) -> Result<Option<Turn>, sqlx::Error> {
+) -> Result<Option<(Turn, i64, i64)>, sqlx::Error> {
     fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
         rows.iter().map(value).collect()
     }
@@ -205,7 +222,7 @@ async fn finish_turn(
                next_free_at = coalesce($5, next_free_at), status = coalesce($6, status),
                restricted_until = case when $6 is null then restricted_until else $7 end
            where account_id = $1 and lease_owner = $2 and lease_number = $3
-           returning changes, status, guid, send_interval_ms, restricted_until, next_free_at),
+           returning account_id, version, changes, status, guid, send_interval_ms, restricted_until, next_free_at),
          removed as (
            delete from workers.messages where message_id = any ($8) and exists (select from lane)),
          kept as (
@@ -226,7 +243,10 @@ async fn finish_turn(
                                 $25::timestamptz[]) as r
            where exists (select from lane)
            on conflict (message_id) do nothing)
-         select * from lane",
+         select lane.*, coalesce((
+           select max(e.sequence) from events e
+           where e.aggregate_type = 'account' and e.aggregate_id = lane.account_id::text), 0) as head
+         from lane",
     )
     .bind(lane.account_id)
     .bind(lane.owner)
@@ -255,7 +275,9 @@ async fn finish_turn(
     .bind(column(receipts, |r| r.sent_at))
     .fetch_optional(pool)
     .await?;
-    row.as_ref().map(read_turn).transpose()
+    row.as_ref()
+        .map(|row| Ok((read_turn(row)?, row.try_get("head")?, row.try_get("version")?)))
+        .transpose()
 }
 
 fn read_turn(row: &PgRow) -> Result<Turn, sqlx::Error> {

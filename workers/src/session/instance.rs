@@ -71,9 +71,9 @@ impl Session<'_> {
     }
 
     /// Stops and removes the deleted account's instance, then destroys its personal key.
-    pub(super) async fn remove_instance(&mut self, guid: &Option<String>) -> Result<Option<After>, WorkerError> {
+    pub(super) async fn remove_instance(&mut self, guid: Option<&str>) -> Result<Option<After>, WorkerError> {
         let known = match guid {
-            Some(guid) => Some(guid.clone()),
+            Some(guid) => Some(guid.to_owned()),
             // This job may never have seen it: the feed has.
             None => sqlx::query_scalar("select guid from workers.account_lanes where account_id = $1")
                 .bind(self.account_id.0)

@@ -35,6 +35,10 @@ impl Session<'_> {
                 let message = self.account.error_message.clone();
                 self.fail(attempt, "instance_unavailable", message).await
             }
+            LoginAct::Unsupported => {
+                let message = "accounts of the official gateway are not logged in by a code".to_owned();
+                self.fail(attempt, "gateway_unsupported", Some(message)).await
+            }
             LoginAct::TimeOut => {
                 self.execute(AccountCommand::TimeOutLogin {
                     attempt,

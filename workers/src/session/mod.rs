@@ -38,7 +38,7 @@ const LEASE_SECONDS: f64 = 180.0;
 /// Steps an account may take before others get their turn.
 const MAX_STEPS: usize = 16;
 /// Shortest and longest wait after a failure.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(5));
 /// The same while a person waits for the login.
 const LOGIN_RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 
@@ -161,7 +161,7 @@ impl<'s> Session<'s> {
             let after = match step {
                 Step::Idle => Some(After::Idle),
                 Step::CreateInstance => self.create_instance().await?,
-                Step::RemoveInstance(guid) => self.remove_instance(&guid).await?,
+                Step::RemoveInstance(guid) => self.remove_instance(guid.as_deref()).await?,
                 Step::LogOut(guid) => self.log_out(&guid).await?,
                 Step::Login(step) => self.login_step(step).await?,
                 Step::FetchProfile(guid) => self.fetch_profile(&guid).await?,

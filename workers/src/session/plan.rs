@@ -46,6 +46,8 @@ pub(super) enum LoginAct {
     PassCodeOn(Sealed<String>),
     /// The gateway has not brought the login forward in its time.
     GiveUp,
+    /// The account's gateway knows no login by code.
+    Unsupported,
     TimeOut,
 }
 
@@ -62,8 +64,15 @@ pub(super) fn plan(account: &Account, data: &SessionData, now: DateTime<Utc>, co
         };
     }
     if account.gateway == GatewayKind::Official {
-        // Not logged in by a code; nothing to run for it.
-        return Step::Idle;
+        // Nothing to run for it, and no code to log it in by.
+        return match account.running_attempt() {
+            Some(attempt) => Step::Login(LoginStep {
+                attempt,
+                guid: String::new(),
+                act: LoginAct::Unsupported,
+            }),
+            None => Step::Idle,
+        };
     }
     match status {
         S::LoggingIn | S::WaitingForQrcodeScan | S::WaitingForConfirmation | S::WaitingForVerification => {
