@@ -59,3 +59,61 @@ async fn the_workers_say_when_they_are_ready() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_kafka_has_dropped_are_taken_from_the_log() {
+    let mut world = World::start(AUTO).await;
+    let (account, _) = world.online_account("断档").await;
+    let before = world.text(account, "S:1001", "之前").await;
+    world.message_in(before, &[M::Delivered]).await;
+    world.kill_workers();
+    let missed = world.text(account, "S:1001", "错过的").await;
+    // As if retention had run over what was not read yet: its records are deleted from the topic.
+    until("the relay has published it", async || {
+        let behind: i64 = sqlx::query_scalar(
+            "select count(*) from events e, relay_checkpoints c
+             where (e.epoch, e.transaction_id, e.position) > (c.epoch, c.transaction_id, c.position)",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .ok()?;
+        (behind == 0).then_some(())
+    })
+    .await;
+    world.drop_records("message").await;
+    world.start_workers();
+    // The gap shows with the next event of the partition.
+    let after = world.text(account, "S:1001", "之后").await;
+    world.message_in(after, &[M::Delivered]).await;
+    world.message_in(missed, &[M::Delivered]).await;
+    assert_eq!(world.effective().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_are_shared_between_tenants_not_between_accounts() {
+    let world = World::without_workers(AUTO).await;
+    // A tenant with many accounts and one with a single one, all with something to do; the big one is older.
+    let (big, small) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
+    for n in 0..9_u128 {
+        let (tenant, served) = if n == 8 { (small, "now()") } else { (big, "'epoch'") };
+        sqlx::query(&format!(
+            "insert into workers.account_lanes (account_id, tenant_id, version, status, wake_at, served_at)
+             values ($1, $2, 1, 'online', now(), {served})"
+        ))
+        .bind(uuid::Uuid::from_u128(100 + n))
+        .bind(tenant)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    }
+    let lanes = weft_workers::testing::claim_lanes(&world.config, 7, 2).await.unwrap();
+    let tenants: std::collections::BTreeSet<_> = lanes.iter().map(|lane| lane.1).collect();
+    assert_eq!(
+        (lanes.len(), tenants.len()),
+        (2, 2),
+        "each tenant got one of the two: {lanes:?}"
+    );
+    // Somebody else's leases hold; the small tenant has nothing left, the big one has.
+    let lanes = weft_workers::testing::claim_lanes(&world.config, 7, 3).await.unwrap();
+    assert!(lanes.len() == 3 && lanes.iter().all(|lane| lane.1 == big), "{lanes:?}");
+}

@@ -173,7 +173,7 @@ async fn a_runtime_that_never_becomes_ready_fails_the_message_and_not_before_its
     let id = world.text(account, "S:1001", "等不到").await;
     let message = world.message_in(id, &[M::Failed]).await;
     assert_eq!(message.error_code.as_deref(), Some("wecom.1014"));
-    assert!(message.retry_count >= 3, "{message:?}");
+    assert!(message.retry_count >= 2, "{message:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,13 +189,13 @@ async fn messages_wait_for_an_account_that_is_not_online() {
 async fn disabling_holds_messages_and_deleting_cancels_them_planned_ones_too() {
     let world = World::start(AUTO).await;
     let (account, _) = world.online_account("停用").await;
-    let delay = Some(TimeDelta::seconds(1));
+    let delay = Some(TimeDelta::seconds(3));
     let soon = world
         .send(
             account,
             Draft {
                 delay,
-                ..Draft::text("S:1001", "一秒后")
+                ..Draft::text("S:1001", "三秒后")
             },
         )
         .await;

@@ -22,7 +22,7 @@ async fn fifty(world: &World, fault: serde_json::Value) -> BTreeMap<&'static str
     for _ in 0..50 {
         ids.push(world.text(account, "S:1001", "同样的内容").await);
     }
-    until_within("all fifty have ended", Duration::from_secs(120), async || {
+    until_within("all fifty have ended", Duration::from_mins(2), async || {
         let mut counted: BTreeMap<&'static str, usize> = BTreeMap::new();
         for id in &ids {
             *counted.entry(world.message(*id).await.status?.as_str()).or_default() += 1;

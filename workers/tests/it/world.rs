@@ -345,7 +345,7 @@ impl World {
     pub(crate) async fn message_in(&self, id: MessageId, statuses: &[MessageStatus]) -> Message {
         until_within(
             &format!("message {id} is {statuses:?}"),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             async || {
                 let message = self.message(id).await;
                 message
@@ -424,6 +424,25 @@ impl World {
             .await
             .expect("JSON");
         answer["clients"].as_array().expect("a list").clone()
+    }
+
+    /// Deletes every record of an aggregate's topic, as retention would.
+    pub(crate) async fn drop_records(&self, aggregate: &str) {
+        use rdkafka::TopicPartitionList;
+        use rdkafka::admin::{AdminClient, AdminOptions};
+        use rdkafka::client::DefaultClientContext;
+        use rdkafka::topic_partition_list::Offset;
+        let kafka = &self.config.kafka;
+        let admin: AdminClient<DefaultClientContext> = kafka.client().create().expect("a client");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..kafka.partition_count(aggregate) {
+            let added = list.add_partition_offset(&kafka.topic(aggregate), partition, Offset::End);
+            added.expect("a partition");
+        }
+        admin
+            .delete_records(&list, &AdminOptions::new())
+            .await
+            .expect("Kafka answers");
     }
 
     /// Callbacks of an account by status, with what is said of them.
