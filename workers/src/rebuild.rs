@@ -55,13 +55,9 @@ pub(crate) async fn rebuild_queues(
         .execute(&mut lock)
         .await?;
     // Leases go with the rows: whoever holds a lane finds it lost. Jobs keep what their workers remember.
-    let mut transaction = pool.begin().await?;
     for table in ["messages", "account_lanes", "receipts"] {
-        sqlx::query(&format!("delete from workers.{table}"))
-            .execute(&mut *transaction)
-            .await?;
+        empty(pool, table).await?;
     }
-    transaction.commit().await?;
     let mut rebuilt = Rebuilt::default();
     let mut tail = Tail::new(executor.pool().clone(), LogOrder::default());
     loop {
@@ -100,4 +96,12 @@ pub(crate) async fn rebuild_queues(
         "the queues were rebuilt from the log"
     );
     Ok(rebuilt)
+}
+
+/// In small transactions: a long one would hold back every reader of the log's tail.
+async fn empty(pool: &PgPool, table: &'static str) -> Result<(), sqlx::Error> {
+    let sql =
+        format!("delete from workers.{table} where ctid = any (array(select ctid from workers.{table} limit {PAGE}))");
+    while sqlx::query(&sql).execute(pool).await?.rows_affected() > 0 {}
+    Ok(())
 }
