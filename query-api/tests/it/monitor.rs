@@ -22,11 +22,7 @@ impl Facts {
         config.clickhouse.database = format!("weft_test_query_{:016x}", rand_word());
         weft_projectors::migrate::clickhouse(&config).await.unwrap();
         let section = config.clickhouse;
-        let client = Client::default()
-            .with_url(section.url.as_str())
-            .with_user(&section.user)
-            .with_password(section.password.expose())
-            .with_database(format!("{}_g1", section.database));
+        let client = client_of(&section).with_database(format!("{}_g1", section.database));
         Self { client, section }
     }
 
@@ -73,13 +69,39 @@ impl Facts {
             .await;
         }
     }
+}
 
-    async fn drop(self) {
-        let database = &self.section.database;
-        for name in [database.clone(), format!("{database}_g1")] {
-            self.run(&format!("drop database if exists {name}")).await;
-        }
+/// Also when a test panics, so on a thread of its own.
+impl Drop for Facts {
+    fn drop(&mut self) {
+        let section = &self.section;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    // A client of its own: the connections of the test's runtime stand still while this waits.
+                    let client = client_of(section);
+                    for name in [section.database.clone(), format!("{}_g1", section.database)] {
+                        // What cannot be dropped is left behind.
+                        let _ = client
+                            .query_raw(&format!("drop database if exists {name}"))
+                            .execute()
+                            .await;
+                    }
+                });
+            });
+        });
     }
+}
+
+fn client_of(section: &ClickHouseSection) -> Client {
+    Client::default()
+        .with_url(section.url.as_str())
+        .with_user(&section.user)
+        .with_password(section.password.expose())
 }
 
 fn rand_word() -> u64 {
@@ -131,7 +153,6 @@ async fn message_statistics_of_a_span() {
         .get(&format!("/api/v1/monitor/messages/stats?tenant_id={TENANT_B}"))
         .await;
     assert_eq!(answer.body["code"], "tenant.mismatch");
-    facts.drop().await;
 }
 
 #[tokio::test]
@@ -162,7 +183,6 @@ async fn an_accounts_metrics_hour_by_hour() {
         .get(&format!("/api/v1/monitor/accounts/{}/metrics?{ever}", id(1)))
         .await;
     assert_eq!(answer.body["metrics"].as_array().unwrap().len(), 3, "{}", answer.body);
-    facts.drop().await;
 }
 
 #[tokio::test]
@@ -199,7 +219,6 @@ async fn graphql_statistics_have_every_bucket() {
     let nothing = ask("2026-02-28T10:00:00Z", "2026-02-28T11:00:00Z", "HOUR", json!("x")).await;
     assert_eq!(nothing[0]["total"], 0);
     assert_eq!(nothing.as_array().unwrap().len(), 1);
-    facts.drop().await;
 }
 
 #[tokio::test]
@@ -211,5 +230,4 @@ async fn health_asks_every_server() {
     assert_eq!(answer.body["uptime"], 0);
     insta::assert_json_snapshot!("health", answer.body, {".services[].latency_ms" => "[measured]"});
     assert!(answer.body["services"][0]["latency_ms"].is_f64());
-    facts.drop().await;
 }
