@@ -188,6 +188,10 @@ fn judge(
             class: RejectClass::InstanceGone | RejectClass::InstanceExpired,
             ..
         }) => Some(Verdict::Lost(SessionLossCause::Other)),
+        Err(CallError::Rejected {
+            class: RejectClass::SessionInvalid,
+            ..
+        }) => Some(Verdict::Lost(SessionLossCause::Auth)),
         Err(_) => (failures >= failures_lost).then_some(Verdict::Lost(SessionLossCause::Network)),
     }
 }

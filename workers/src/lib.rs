@@ -124,7 +124,8 @@ pub async fn run(
         tasks.spawn(async move { leader::lead(&c, part, body).await });
     }
     let c = shared(&ctx);
-    tasks.spawn(async move { until_shutdown(&c, session::run(&c)).await });
+    // Ends by itself: steps in the middle are finished first.
+    tasks.spawn(async move { session::run(&c).await });
     let c = shared(&ctx);
     tasks.spawn(async move { until_shutdown(&c, heartbeat::run(&c)).await });
     let c = shared(&ctx);

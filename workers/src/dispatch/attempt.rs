@@ -182,6 +182,7 @@ impl Work<'_> {
         }
         if self.turn.status == AccountStatus::RateLimited {
             self.change_account(
+                &taken.queued,
                 AccountCommand::LiftRestriction {
                     now: self.ctx.clock.now(),
                 },
@@ -239,7 +240,7 @@ impl Work<'_> {
                 let until = self.cooldown_end(retry_after).await?;
                 self.record(queued, retry("wecom.-4048", None, until), None, change)
                     .await?;
-                self.change_account(AccountCommand::Restrict { until, now }, change)
+                self.change_account(queued, AccountCommand::Restrict { until, now }, change)
                     .await?;
                 Ok(Next::EndTurn)
             }
@@ -269,7 +270,7 @@ impl Work<'_> {
                     error_message: Some(message),
                     now,
                 };
-                self.change_account(command, change).await?;
+                self.change_account(queued, command, change).await?;
                 Ok(Next::EndTurn)
             }
         }
@@ -317,6 +318,7 @@ impl Work<'_> {
         if let Some(cause) = lost {
             let error_message = Some("the instance is not logged in".to_owned());
             self.change_account(
+                queued,
                 AccountCommand::LoseSession {
                     cause,
                     error_message,
@@ -368,8 +370,13 @@ impl Work<'_> {
     }
 
     /// A change of the account found out by sending. A refusal means that the account has moved on already.
-    async fn change_account(&self, command: AccountCommand, change: &mut LaneChange) -> Result<(), WorkerError> {
-        let options = self.ctx.options(ACTOR, TenantId(self.lane.tenant_id), &Cause::none());
+    async fn change_account(
+        &self,
+        queued: &QueuedMessage,
+        command: AccountCommand,
+        change: &mut LaneChange,
+    ) -> Result<(), WorkerError> {
+        let options = self.options(queued, queued.message_id.to_string());
         let id = self.lane.account_id.to_string();
         if let Ok(committed) = self.insist::<Account>(&id, command, &options).await?
             && let Some(status) = committed.state.status

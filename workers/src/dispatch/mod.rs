@@ -36,7 +36,10 @@ const DRAIN: Duration = Duration::from_secs(8);
 
 /// Runs until the shutdown, and until the lanes in work have been given back.
 pub(crate) async fn run(ctx: &Context) {
-    ctx.owner.alive().await;
+    tokio::select! {
+        () = ctx.owner.alive() => {}
+        () = ctx.shutdown.cancelled() => return,
+    }
     let mut tasks: JoinSet<Uuid> = JoinSet::new();
     let mut failures = 0;
     let renewing = tokio::spawn(renew(ctx.clone()));

@@ -19,6 +19,11 @@ pub(crate) struct AccountRow {
     pub(crate) guid: Option<String>,
     pub(crate) send_interval_ms: i32,
     pub(crate) restricted_until: Option<DateTime<Utc>>,
+    /// It has just come online.
+    pub(crate) came_online: bool,
+    /// Of the last event that changed it; empty in a row that was read.
+    pub(crate) correlation_id: String,
+    pub(crate) traceparent: String,
 }
 
 impl AccountRow {
@@ -32,6 +37,9 @@ impl AccountRow {
             guid: None,
             send_interval_ms: 0,
             restricted_until: None,
+            came_online: false,
+            correlation_id: String::new(),
+            traceparent: String::new(),
         }
     }
 
@@ -47,6 +55,9 @@ impl AccountRow {
             guid: row.try_get("guid")?,
             send_interval_ms: row.try_get("send_interval_ms")?,
             restricted_until: row.try_get("restricted_until")?,
+            came_online: false,
+            correlation_id: String::new(),
+            traceparent: String::new(),
         })
     }
 
@@ -76,6 +87,7 @@ impl AccountRow {
     pub(crate) fn apply(&mut self, event: &AccountEvent, sequence: i64) {
         if let Some(status) = event.status_after(Some(self.status)) {
             self.status = status;
+            self.came_online = status == AccountStatus::Online;
             self.restricted_until = None;
         }
         match event {

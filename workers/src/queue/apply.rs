@@ -63,6 +63,8 @@ pub(crate) async fn apply(
         let before = row.version;
         for (fact, event) in facts.iter().filter(|(fact, _)| fact.sequence > before) {
             row.apply(event, fact.sequence);
+            row.correlation_id.clone_from(&fact.correlation_id);
+            row.traceparent.clone_from(&fact.traceparent);
         }
         if row.version > before {
             account_rows.push(row);

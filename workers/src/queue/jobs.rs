@@ -32,6 +32,8 @@ pub(crate) struct Job {
     /// Steps in a row that failed.
     pub(crate) failures: i32,
     pub(crate) data: Value,
+    pub(crate) correlation_id: String,
+    pub(crate) traceparent: String,
     wakes: i64,
 }
 
@@ -64,7 +66,7 @@ impl JobKind {
              update workers.jobs j
              set lease_owner = $4, lease_until = now() + make_interval(secs => $5)
              from chosen where j.kind = $1 and j.account_id = chosen.account_id
-             returning j.account_id, j.tenant_id, j.failures, j.data, j.wakes",
+             returning j.account_id, j.tenant_id, j.failures, j.data, j.wakes, j.correlation_id, j.traceparent",
         )
         .bind(self.as_str())
         .bind(now)
@@ -80,6 +82,8 @@ impl JobKind {
                     tenant_id: row.try_get("tenant_id")?,
                     failures: row.try_get("failures")?,
                     data: row.try_get("data")?,
+                    correlation_id: row.try_get("correlation_id")?,
+                    traceparent: row.try_get("traceparent")?,
                     wakes: row.try_get("wakes")?,
                 })
             })
@@ -145,30 +149,40 @@ pub(super) async fn follow_accounts(
         return Ok(());
     }
     let (mut kinds, mut ids, mut tenants, mut due) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut correlations, mut traces) = (Vec::new(), Vec::new());
     for row in rows {
-        let heartbeat = row.wants_heartbeat().then(&heartbeat_at);
+        // A login counts as a heartbeat: it is looked at at once.
+        let heartbeat = row
+            .wants_heartbeat()
+            .then(|| if row.came_online { now } else { heartbeat_at() });
         for (kind, at) in [(JobKind::Session, Some(now)), (JobKind::Heartbeat, heartbeat)] {
             if let Some(at) = at {
                 kinds.push(kind.as_str());
                 ids.push(row.account_id);
                 tenants.push(row.tenant_id);
                 due.push(at);
+                correlations.push(row.correlation_id.clone());
+                traces.push(row.traceparent.clone());
             }
         }
     }
     sqlx::query(
-        "insert into workers.jobs as j (kind, account_id, tenant_id, due_at, wakes)
-         select kind, account_id, tenant_id, due_at, 1
-         from unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as v (kind, account_id, tenant_id, due_at)
+        "insert into workers.jobs as j (kind, account_id, tenant_id, due_at, correlation_id, traceparent, wakes)
+         select *, 1
+         from unnest($1::text[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[])
+           as v (kind, account_id, tenant_id, due_at, correlation_id, traceparent)
          order by kind, account_id
          on conflict (kind, account_id) do update set
            wakes = case when j.kind = 'session' or j.due_at is null then j.wakes + 1 else j.wakes end,
-           due_at = least(j.due_at, excluded.due_at)",
+           due_at = least(j.due_at, excluded.due_at),
+           correlation_id = excluded.correlation_id, traceparent = excluded.traceparent",
     )
     .bind(kinds)
     .bind(ids)
     .bind(tenants)
     .bind(due)
+    .bind(correlations)
+    .bind(traces)
     .execute(connection)
     .await?;
     Ok(())

@@ -37,6 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LEASE_SECONDS: f64 = 180.0;
 /// Steps an account may take before others get their turn.
 const MAX_STEPS: usize = 16;
+/// How long steps may go on after the shutdown.
+const DRAIN: Duration = Duration::from_secs(6);
 /// Shortest and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(5));
 /// The same while a person waits for the login.
@@ -44,7 +46,10 @@ const LOGIN_RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration:
 
 /// Runs until the shutdown.
 pub(crate) async fn run(ctx: &Context) {
-    ctx.owner.alive().await;
+    tokio::select! {
+        () = ctx.owner.alive() => {}
+        () = ctx.shutdown.cancelled() => return,
+    }
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut failures = 0;
     while !ctx.shutdown.is_cancelled() {
@@ -67,7 +72,11 @@ pub(crate) async fn run(ctx: &Context) {
             () = tokio::time::sleep(wait) => {}
         }
     }
-    tasks.shutdown().await;
+    // A step in the middle is finished: an instance that was just made must not be forgotten.
+    let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!("account steps still running are left to the next process");
+    }
 }
 
 async fn claim(ctx: &Context, tasks: &mut JoinSet<()>) -> Result<(), WorkerError> {
@@ -187,11 +196,7 @@ impl<'s> Session<'s> {
     /// looked at again.
     async fn execute(&mut self, command: AccountCommand) -> Result<Option<Refusal<AccountError>>, WorkerError> {
         let name = command.name();
-        let cause = Cause {
-            causation_id: Some(format!("{}:{}", self.account_id, self.version)),
-            ..Cause::none()
-        };
-        let options = self.ctx.options(ACTOR, self.tenant_id, &cause);
+        let options = self.ctx.options(ACTOR, self.tenant_id, &self.cause());
         match self
             .ctx
             .execute::<Account>(&self.account_id.to_string(), command, &options)
@@ -207,6 +212,15 @@ impl<'s> Session<'s> {
                 self.reload().await?;
                 Ok(Some(refusal))
             }
+        }
+    }
+
+    /// The account's last event, and the chain it belongs to.
+    fn cause(&self) -> Cause {
+        Cause {
+            correlation_id: self.job.correlation_id.clone(),
+            causation_id: Some(format!("{}:{}", self.account_id, self.version)),
+            traceparent: self.job.traceparent.clone(),
         }
     }
 

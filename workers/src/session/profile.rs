@@ -8,7 +8,6 @@ use weft_log_writer::seal::account_subject;
 use weft_wecom::gateway::{CallError, Profile};
 
 use super::{ACTOR, After, Session};
-use crate::context::Cause;
 use crate::error::WorkerError;
 
 /// Conversations a page has, and pages that are read: an account with more shows the rest as messages come in.
@@ -100,7 +99,7 @@ impl Session<'_> {
 
     async fn open(&self, conversations: Vec<WecomConversationId>) -> Result<(), WorkerError> {
         let now = self.ctx.clock.now();
-        let options = self.ctx.options(ACTOR, self.tenant_id, &Cause::none());
+        let options = self.ctx.options(ACTOR, self.tenant_id, &self.cause());
         let commands: Vec<(String, ConversationCommand)> = conversations
             .into_iter()
             .map(|conversation_id| {

@@ -270,3 +270,33 @@ async fn a_deleted_account_leaves_no_instance_and_no_personal_key() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_does_not_answer_three_times_has_lost_its_network_until_it_answers_again() {
+    let world = World::start(AUTO).await;
+    let (id, guid) = world.online_account("无应答").await;
+    world
+        .fault(json!({"guid": guid, "path": "/client/get_client_status", "http_status": 500}))
+        .await;
+    let account = world.account_in(id, &[S::NetworkError]).await;
+    assert_eq!(account.reason.as_deref(), Some("network"));
+    world.clear_faults().await;
+    world.account_in(id, &[S::Online]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_workers_do_for_a_login_belongs_to_the_request_that_asked_for_it() {
+    let world = World::start(Options::default()).await;
+    let (id, _) = waiting(&world, "因果").await;
+    let envelopes: Vec<(String, String, String)> = sqlx::query_as(
+        "select event_type, metadata ->> 'correlation_id', metadata ->> 'actor' from events
+         where aggregate_id = $1 and event_type in ('LoginStarted', 'QrCodeIssued') order by sequence",
+    )
+    .bind(id.to_string())
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(envelopes.len(), 2, "{envelopes:?}");
+    assert_eq!(envelopes[0].1, envelopes[1].1, "{envelopes:?}");
+    assert_eq!(envelopes[1].2, "worker:session");
+}

@@ -99,18 +99,19 @@ async fn pause() {
 
 async fn accept(world: &World, accounts: &[AccountId]) {
     let now = Clock::system().now();
-    let content = MessageContent::from_value(MessageType::Text, json!({"text": "压测消息"})).unwrap();
+    let content =
+        MessageContent::from_value(MessageType::Text, json!({"text": "压测消息"})).expect("the test stack answers");
     let mut commands = Vec::new();
     for n in 0..MESSAGES {
         let account_id = accounts[n % accounts.len()];
-        let conversation_id: WecomConversationId = format!("S:1{}", n % 97).parse().unwrap();
+        let conversation_id: WecomConversationId = format!("S:1{}", n % 97).parse().expect("the test stack answers");
         let conversation = ConversationId::of(account_id, &conversation_id);
         let sealed = world
             .executor
             .sealer()
             .seal_content(world.tenant, conversation, now, &content)
             .await
-            .unwrap();
+            .expect("the test stack answers");
         let command = MessageCommand::Accept(Box::new(AcceptMessage {
             account_id,
             tenant_id: world.tenant,
@@ -132,6 +133,6 @@ async fn accept(world: &World, accounts: &[AccountId]) {
             .executor
             .execute_all::<Message>(chunk.to_vec(), &options(world.tenant))
             .await
-            .unwrap();
+            .expect("the test stack answers");
     }
 }
