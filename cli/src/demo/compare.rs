@@ -1,6 +1,6 @@
 //! Compares the four tellings message by message, and what WeCom received by a hash of the content too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use md5::{Digest as _, Md5};
@@ -77,7 +77,7 @@ fn judge(
             }
         }
     }
-    counts[3] = against_ledger(accounts, &accepted, &log, ledger, &mut differences);
+    counts[3] = against_ledger(accounts, &accepted, &log, graphql, ledger, &mut differences);
     Verdict {
         log,
         counts,
@@ -88,11 +88,13 @@ fn judge(
 /// Account, conversation, path and content hash: what identifies a send to WeCom, which knows no message ids.
 type SendKey = (String, String, String, String);
 
-/// Every message that was sent stands in the ledger exactly once, and nothing else does. Answers how many do.
+/// Every message that was sent stands in the ledger exactly once, beside those of equal content that others sent to the
+/// same conversation. Answers how many of these rows do.
 fn against_ledger(
     accounts: &[Account],
     accepted: &[(&SentRow, &str)],
     log: &Telling,
+    graphql: &Telling,
     ledger: &[LedgerEntry],
     differences: &mut Vec<String>,
 ) -> usize {
@@ -110,22 +112,25 @@ fn against_ledger(
     let mut expected: HashMap<SendKey, (usize, usize)> = HashMap::new();
     let mut sent = 0;
     for (row, id) in accepted {
-        let Some(told) = log.get(*id) else { continue };
-        let (path, body) = wire_form(&row.row.message_type, &row.row.content());
-        let guid = accounts[row.account].guid.clone();
-        let key = (
-            guid,
-            row.row.conversation_id.clone(),
-            path.to_owned(),
-            content_hash(path, &body),
+        let key = send_key(
+            &accounts[row.account],
+            &row.row.conversation_id,
+            &row.row.message_type,
+            &row.row.content(),
         );
-        match told.status.as_str() {
-            "sent" | "delivered" | "revoked" => {
-                expected.entry(key).or_default().0 += 1;
-                sent += 1;
-            }
-            "unknown" => expected.entry(key).or_default().1 += 1,
-            _ => {}
+        let count = expected.entry(key).or_default();
+        let certain = count.0;
+        add(log, id, count);
+        sent += count.0 - certain;
+    }
+    // What an earlier run, or somebody else, sent with equal content cannot be told apart by WeCom.
+    let ours: HashSet<&str> = accepted.iter().map(|(_, id)| *id).collect();
+    for (id, told) in graphql.iter().filter(|(id, _)| !ours.contains(id.as_str())) {
+        let account = accounts.iter().find(|account| account.id == told.account_id);
+        if let (Some(account), Some((message_type, content))) = (account, &told.content)
+            && let Some(count) = expected.get_mut(&send_key(account, &told.conversation_id, message_type, content))
+        {
+            add(log, id, count);
         }
     }
     for (key, (certain, maybe)) in &expected {
@@ -138,6 +143,21 @@ fn against_ledger(
         }
     }
     sent
+}
+
+fn send_key(account: &Account, conversation_id: &str, message_type: &str, content: &Value) -> SendKey {
+    let (path, body) = wire_form(message_type, content);
+    let hash = content_hash(path, &body);
+    (account.guid.clone(), conversation_id.to_owned(), path.to_owned(), hash)
+}
+
+/// Counts a message as certainly or possibly sent, by its status in the log.
+fn add(log: &Telling, id: &str, (certain, maybe): &mut (usize, usize)) {
+    match log.get(id).map(|told| told.status.as_str()) {
+        Some("sent" | "delivered" | "revoked") => *certain += 1,
+        Some("unknown") => *maybe += 1,
+        _ => {}
+    }
 }
 
 /// What the instance protocol carries of a content: the fields that are Weft's to choose.

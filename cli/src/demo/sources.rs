@@ -22,6 +22,8 @@ pub(super) struct Told {
     /// Absent where the place does not tell it.
     pub(super) read: Option<bool>,
     pub(super) error_code: Option<String>,
+    /// Message type and content.
+    pub(super) content: Option<(String, Value)>,
 }
 
 /// By message id.
@@ -78,6 +80,7 @@ pub(super) async fn log(pool: &PgPool, accounts: &[Account]) -> Result<Telling, 
                     status,
                     read: Some(read),
                     error_code,
+                    content: None,
                 },
             )
         })
@@ -87,7 +90,7 @@ pub(super) async fn log(pool: &PgPool, accounts: &[Account]) -> Result<Telling, 
 /// From GraphQL, page by page.
 pub(super) async fn graphql(api: &Api, accounts: &[Account]) -> Result<Telling, Failure> {
     const QUERY: &str = "query ($account: ID!, $after: String) { messages(filter: {accountId: $account}, first: 100, after: $after) \
-        { edges { node { id account { id } conversationId status readTime errorCode } } pageInfo { hasNextPage endCursor } } }";
+        { edges { node { id account { id } conversationId status readTime errorCode type content } } pageInfo { hasNextPage endCursor } } }";
     let mut told = Telling::new();
     for account in accounts {
         let mut after = Value::Null;
@@ -107,6 +110,7 @@ pub(super) async fn graphql(api: &Api, accounts: &[Account]) -> Result<Telling, 
                         status: text(&node["status"]).to_lowercase(),
                         read: Some(!node["readTime"].is_null()),
                         error_code: node["errorCode"].as_str().map(str::to_owned),
+                        content: Some((text(&node["type"]).to_lowercase(), node["content"].clone())),
                     },
                 );
             }
@@ -155,6 +159,7 @@ pub(super) async fn clickhouse(section: &ClickHouseSection, accounts: &[Account]
                 status: fact.status,
                 read: None,
                 error_code: None,
+                content: None,
             };
             (fact.message_id.to_string(), told)
         })
