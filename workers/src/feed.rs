@@ -16,7 +16,8 @@ use crate::rebuild::rebuild_queues;
 
 pub(crate) const PART: &str = "worker feed";
 const BATCH: usize = 2_000;
-const LINGER: Duration = Duration::from_millis(5);
+/// A batch costs some ten round trips, whatever its size.
+const LINGER: Duration = Duration::from_millis(20);
 /// How often a rebuild is waited for.
 const REBUILD_WAIT: Duration = Duration::from_millis(500);
 

@@ -32,6 +32,8 @@ use crate::error::WorkerError;
 pub(crate) const PART: &str = "worker callbacks";
 const ACTOR: Actor = Actor::system("callbacks");
 const BATCH: i64 = 500;
+/// How long a batch waits for more: what it costs hardly depends on its size.
+const LINGER: Duration = Duration::from_millis(10);
 /// Longest time between two looks for callbacks that nobody told of: another process took them in.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Longest time between two looks at parked own-send callbacks.
@@ -65,7 +67,7 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
             continue;
         }
         tokio::select! {
-            () = ctx.wake.callbacks.notified() => {}
+            () = ctx.wake.callbacks.notified() => tokio::time::sleep(LINGER).await,
             () = ctx.signals.settle.notified() => {
                 sweep(ctx).await?;
                 settled = tokio::time::Instant::now();

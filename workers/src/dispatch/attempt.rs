@@ -186,7 +186,6 @@ impl Work<'_> {
                 AccountCommand::LiftRestriction {
                     now: self.ctx.clock.now(),
                 },
-                change,
             )
             .await?;
         }
@@ -240,7 +239,7 @@ impl Work<'_> {
                 let until = self.cooldown_end(retry_after).await?;
                 self.record(queued, retry("wecom.-4048", None, until), None, change)
                     .await?;
-                self.change_account(queued, AccountCommand::Restrict { until, now }, change)
+                self.change_account(queued, AccountCommand::Restrict { until, now })
                     .await?;
                 Ok(Next::EndTurn)
             }
@@ -270,7 +269,7 @@ impl Work<'_> {
                     error_message: Some(message),
                     now,
                 };
-                self.change_account(queued, command, change).await?;
+                self.change_account(queued, command).await?;
                 Ok(Next::EndTurn)
             }
         }
@@ -324,7 +323,6 @@ impl Work<'_> {
                     error_message,
                     now,
                 },
-                change,
             )
             .await?;
         }
@@ -369,19 +367,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A change of the account found out by sending. A refusal means that the account has moved on already.
-    async fn change_account(
-        &self,
-        queued: &QueuedMessage,
-        command: AccountCommand,
-        change: &mut LaneChange,
-    ) -> Result<(), WorkerError> {
+    /// A change of the account found out by sending: the next turn sees it in the log. A refusal means that the account
+    /// has moved on already.
+    async fn change_account(&self, queued: &QueuedMessage, command: AccountCommand) -> Result<(), WorkerError> {
         let options = self.options(queued, queued.message_id.to_string());
         let id = self.lane.account_id.to_string();
-        if let Ok(committed) = self.insist::<Account>(&id, command, &options).await?
-            && let Some(status) = committed.state.status
-        {
-            change.account = Some((status, committed.state.restricted_until));
+        if let Err(refusal) = self.insist::<Account>(&id, command, &options).await? {
+            tracing::debug!(account.id = %id, %refusal, "the account is past this");
         }
         Ok(())
     }

@@ -138,5 +138,4 @@ fn merge(change: &mut LaneChange, other: LaneChange) {
     change.keep.extend(other.keep);
     change.remove.extend(other.remove);
     change.receipts.extend(other.receipts);
-    change.account = other.account.or(change.account);
 }

@@ -34,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) data: Value,
     pub(crate) correlation_id: String,
     pub(crate) traceparent: String,
+    /// Sequence of the account's last event that the feed had told of when the job was claimed.
+    pub(crate) told_version: i64,
     wakes: i64,
 }
 
@@ -66,7 +68,9 @@ impl JobKind {
              update workers.jobs j
              set lease_owner = $4, lease_until = now() + make_interval(secs => $5)
              from chosen where j.kind = $1 and j.account_id = chosen.account_id
-             returning j.account_id, j.tenant_id, j.failures, j.data, j.wakes, j.correlation_id, j.traceparent",
+             returning j.account_id, j.tenant_id, j.failures, j.data, j.wakes, j.correlation_id, j.traceparent,
+               coalesce((select l.version from workers.account_lanes l where l.account_id = j.account_id), 0)
+                 as told_version",
         )
         .bind(self.as_str())
         .bind(now)
@@ -84,6 +88,7 @@ impl JobKind {
                     data: row.try_get("data")?,
                     correlation_id: row.try_get("correlation_id")?,
                     traceparent: row.try_get("traceparent")?,
+                    told_version: row.try_get("told_version")?,
                     wakes: row.try_get("wakes")?,
                 })
             })

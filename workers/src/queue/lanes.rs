@@ -30,8 +30,6 @@ pub(crate) struct LaneChange {
     pub(crate) keep: Vec<QueuedMessage>,
     pub(crate) remove: Vec<Uuid>,
     pub(crate) receipts: Vec<Receipt>,
-    /// A change of the account that the feed will bring too, but later.
-    pub(crate) account: Option<(AccountStatus, Option<DateTime<Utc>>)>,
     pub(crate) next_free_at: Option<DateTime<Utc>>,
 }
 
@@ -214,33 +212,31 @@ async fn finish_turn(
         rows.iter().map(value).collect()
     }
     let (keep, receipts) = (&done.keep, &done.receipts);
-    let (status, restricted_until) = done.account.unzip();
     let row = sqlx::query(
         "with lane as (
            update workers.account_lanes
            set lease_until = now() + make_interval(secs => $4), in_flight = '{}',
-               next_free_at = coalesce($5, next_free_at), status = coalesce($6, status),
-               restricted_until = case when $6 is null then restricted_until else $7 end
+               next_free_at = coalesce($5, next_free_at)
            where account_id = $1 and lease_owner = $2 and lease_number = $3
            returning account_id, version, changes, status, guid, send_interval_ms, restricted_until, next_free_at),
          removed as (
-           delete from workers.messages where message_id = any ($8) and exists (select from lane)),
+           delete from workers.messages where message_id = any ($6) and exists (select from lane)),
          kept as (
            update workers.messages m
            set version = v.version, state = v.state, attempt = v.attempt, retry_count = v.retry_count,
                not_before = v.not_before, not_ready_since = v.not_ready_since,
                attempt_started_at = v.attempt_started_at, unknown_since = v.unknown_since,
                content_digest = coalesce(v.content_digest, m.content_digest)
-           from unnest($9::uuid[], $10::bigint[], $11::text[], $12::integer[], $13::integer[], $14::timestamptz[],
-                       $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::bytea[])
+           from unnest($7::uuid[], $8::bigint[], $9::text[], $10::integer[], $11::integer[], $12::timestamptz[],
+                       $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::bytea[])
              as v (message_id, version, state, attempt, retry_count, not_before, not_ready_since, attempt_started_at,
                    unknown_since, content_digest)
            where m.message_id = v.message_id and m.version <= v.version and exists (select from lane)),
          known as (
            insert into workers.receipts
              (message_id, tenant_id, account_id, wework_msg_id, appinfo, correlation_id, sent_at)
-           select * from unnest($19::uuid[], $20::uuid[], $21::uuid[], $22::text[], $23::text[], $24::text[],
-                                $25::timestamptz[]) as r
+           select * from unnest($17::uuid[], $18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::text[],
+                                $23::timestamptz[]) as r
            where exists (select from lane)
            on conflict (message_id) do nothing)
          select lane.*, coalesce((
@@ -253,8 +249,6 @@ async fn finish_turn(
     .bind(lane.number)
     .bind(options.lease_seconds)
     .bind(done.next_free_at)
-    .bind(status.map(AccountStatus::as_str))
-    .bind(restricted_until.flatten())
     .bind(&done.remove)
     .bind(column(keep, |m| m.message_id))
     .bind(column(keep, |m| m.row.version))

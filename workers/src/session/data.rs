@@ -16,6 +16,10 @@ pub(super) struct SessionData {
     /// The status it was seen in last, and since when.
     pub(super) status: Option<AccountStatus>,
     pub(super) since: Option<DateTime<Utc>>,
+    /// The login attempt that is worked on: whose request is known.
+    pub(super) attempt: Option<LoginAttemptId>,
+    /// One that was seen before the feed told whose request it is.
+    pub(super) awaits: Option<LoginAttemptId>,
     /// The attempt whose notify url is set.
     pub(super) notified: Option<LoginAttemptId>,
     /// The attempt whose session was looked for before a code was asked for.

@@ -39,6 +39,8 @@ const LEASE_SECONDS: f64 = 180.0;
 const MAX_STEPS: usize = 16;
 /// How long steps may go on after the shutdown.
 const DRAIN: Duration = Duration::from_secs(6);
+/// Longest wait for the feed to tell whose request a login is.
+const CAUSE_WAIT: Duration = Duration::from_secs(1);
 /// Shortest and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(5));
 /// The same while a person waits for the login.
@@ -164,6 +166,9 @@ impl<'s> Session<'s> {
     async fn steps(&mut self) -> Result<After, WorkerError> {
         self.reload().await?;
         for _ in 0..MAX_STEPS {
+            if self.awaits_cause() {
+                return Ok(After::Wait(CAUSE_WAIT));
+            }
             let now = self.ctx.clock.now();
             self.data.follow(&self.account, now);
             let step = plan(&self.account, &self.data, now, &self.ctx.config.login);
@@ -184,6 +189,21 @@ impl<'s> Session<'s> {
             }
         }
         Ok(After::Wait(Duration::ZERO))
+    }
+
+    /// A login that the log shows before the feed has told of it: its chain is not known yet. It is waited for, once and
+    /// not for long.
+    fn awaits_cause(&mut self) -> bool {
+        let running = self.account.running_attempt();
+        if running.is_none() || self.data.attempt == running {
+            return false;
+        }
+        if self.job.told_version >= self.version || self.data.awaits == running {
+            self.data.attempt = running;
+            return false;
+        }
+        self.data.awaits = running;
+        true
     }
 
     async fn reload(&mut self) -> Result<(), WorkerError> {
