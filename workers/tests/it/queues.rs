@@ -98,7 +98,7 @@ async fn lanes_are_shared_between_tenants_not_between_accounts() {
         let (tenant, served) = if n == 8 { (small, "now()") } else { (big, "'epoch'") };
         sqlx::query(&format!(
             "insert into workers.account_lanes (account_id, tenant_id, version, status, wake_at, served_at)
-             values ($1, $2, 1, 'online', now(), {served})"
+             values ($1, $2, 1, 'online', now() - interval '1 second', {served})"
         ))
         .bind(uuid::Uuid::from_u128(100 + n))
         .bind(tenant)
