@@ -8,7 +8,6 @@ mod login;
 mod order;
 mod queues;
 mod sends;
-mod throughput;
 mod unknown;
 mod wait;
 mod world;
