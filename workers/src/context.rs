@@ -36,7 +36,8 @@ pub(crate) struct Context {
     pub(crate) gateway: Arc<dyn Gateway>,
     pub(crate) clock: Clock,
     pub(crate) health: Health,
-    pub(crate) shutdown: CancellationToken,
+    /// Cancelled when the worker that has this context is to end: at the shutdown, or when another process leads.
+    pub(crate) stop: CancellationToken,
     pub(crate) wake: WorkerWake,
     pub(crate) signals: Arc<Signals>,
     pub(crate) owner: Owner,
@@ -141,10 +142,10 @@ impl Context {
         }
     }
 
-    /// Sleeps, at most until the shutdown; `false` when it came.
+    /// Sleeps, at most until the stop; `false` when it came.
     pub(crate) async fn pause(&self, duration: Duration) -> bool {
         tokio::select! {
-            () = self.shutdown.cancelled() => false,
+            () = self.stop.cancelled() => false,
             () = tokio::time::sleep(duration) => true,
         }
     }

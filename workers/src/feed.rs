@@ -42,7 +42,10 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
     let consumer = EventConsumer::assign(kafka, "workers", &topics, &offsets)?;
     ctx.health.ready(PART);
     loop {
-        let records = consumer.next_batch(BATCH, LINGER).await?;
+        let records = tokio::select! {
+            () = ctx.stop.cancelled() => return Ok(()),
+            records = consumer.next_batch(BATCH, LINGER) => records?,
+        };
         if let Some(foreign) = records.iter().find(|record| record.log_id != log_id) {
             return Err(WorkerError::Protocol(format!(
                 "topic {} carries events of log {}, not of {log_id}",
@@ -59,7 +62,11 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         let applied = loop {
             match store(ctx, &facts, &offsets, &next).await {
                 Ok(Some(applied)) => break applied,
-                Ok(None) => tokio::time::sleep(REBUILD_WAIT).await,
+                Ok(None) => {
+                    if !ctx.pause(REBUILD_WAIT).await {
+                        return Ok(());
+                    }
+                }
                 // The lanes' owners write the same rows, each in its own order.
                 Err(error) if is_deadlock(&error) => {}
                 Err(error) => return Err(error),

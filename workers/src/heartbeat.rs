@@ -20,6 +20,8 @@ use crate::queue::{AccountRow, Job, JobKind, JobResult, load_accounts};
 pub(crate) const PART: &str = "worker heartbeat";
 const ACTOR: Actor = Actor::auto("heartbeat");
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long looks may go on after the shutdown.
+const DRAIN: Duration = Duration::from_secs(3);
 /// A look takes at most the gateway's own time-outs.
 const LEASE_SECONDS: f64 = 60.0;
 
@@ -30,12 +32,15 @@ mod metric {
 
 /// Runs until the shutdown.
 pub(crate) async fn run(ctx: &Context) {
-    ctx.owner.alive().await;
+    tokio::select! {
+        () = ctx.owner.alive() => {}
+        () = ctx.stop.cancelled() => return,
+    }
     let in_flight = ctx.config.heartbeat.in_flight;
     let mut looks: JoinSet<JobResult> = JoinSet::new();
     let mut done: Vec<JobResult> = Vec::new();
     let mut failures = 0;
-    while !ctx.shutdown.is_cancelled() {
+    while !ctx.stop.is_cancelled() {
         while let Some(look) = looks.try_join_next() {
             done.extend(look.ok());
         }
@@ -55,7 +60,8 @@ pub(crate) async fn run(ctx: &Context) {
             break;
         }
     }
-    looks.shutdown().await;
+    // Looks in the middle of recording something end by themselves.
+    let _ = tokio::time::timeout(DRAIN, async { while looks.join_next().await.is_some() {} }).await;
 }
 
 /// Gives finished looks back and begins new ones.

@@ -13,22 +13,20 @@ use crate::backoff;
 use crate::context::Context;
 use crate::error::WorkerError;
 
-/// What a leader does until it fails or is stopped.
+/// What a leader does until it fails or is told to stop.
 pub(crate) type Body = fn(Context) -> BoxFuture<'static, Result<(), WorkerError>>;
 
 const RETRY: Duration = Duration::from_millis(500);
 const CHECK: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Runs `body` again and again while this process leads `part`, until the shutdown. `body` reports its own readiness.
+/// Runs `body` again and again while this process leads `part`, until the shutdown. `body` reports its own readiness,
+/// and ends by itself soon after its context's `stop`: it is never dropped in the middle of a statement, because that
+/// may leave a connection of the pool inside a transaction that nobody ends.
 pub(crate) async fn lead(ctx: &Context, part: &'static str, body: Body) {
     let mut failures = 0;
-    while !ctx.shutdown.is_cancelled() {
-        let led = tokio::select! {
-            () = ctx.shutdown.cancelled() => return,
-            led = lead_once(ctx, part, body) => led,
-        };
-        let wait = match led {
+    while !ctx.stop.is_cancelled() {
+        let wait = match lead_once(ctx, part, body).await {
             Ok(()) => {
                 failures = 0;
                 RETRY
@@ -48,7 +46,11 @@ pub(crate) async fn lead(ctx: &Context, part: &'static str, body: Body) {
 
 /// `Ok`: somebody else leads, or `body` ended well.
 async fn lead_once(ctx: &Context, part: &'static str, body: Body) -> Result<(), WorkerError> {
-    let mut connection = PgConnection::connect(ctx.config.log.url.expose()).await?;
+    // A connection of its own, which may be dropped at any time.
+    let mut connection = tokio::select! {
+        () = ctx.stop.cancelled() => return Ok(()),
+        connection = PgConnection::connect(ctx.config.log.url.expose()) => connection?,
+    };
     let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
         .bind(format!("weft {part}"))
         .fetch_one(&mut connection)
@@ -58,18 +60,23 @@ async fn lead_once(ctx: &Context, part: &'static str, body: Body) -> Result<(), 
         ctx.health.ready(part);
         return Ok(());
     }
+    let term = ctx.stop.child_token();
     let watch = async {
         loop {
             tokio::time::sleep(CHECK).await;
-            connection.ping().await?;
+            if connection.ping().await.is_err() {
+                return;
+            }
         }
     };
+    let mut body = body(Context {
+        stop: term.clone(),
+        ..ctx.clone()
+    });
     tokio::select! {
-        ended = body(ctx.clone()) => ended,
-        lost = watch => {
-            let lost: Result<(), sqlx::Error> = lost;
-            lost?;
-            Err(WorkerError::LeadershipLost)
-        }
+        ended = &mut body => return ended,
+        () = watch => term.cancel(),
     }
+    body.await?;
+    Err(WorkerError::LeadershipLost)
 }

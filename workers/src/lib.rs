@@ -97,7 +97,7 @@ pub async fn run(
         gateway,
         clock,
         health,
-        shutdown: shutdown.clone(),
+        stop: shutdown.clone(),
         wake,
         signals: Arc::new(Signals::default()),
         lanes: ActiveLanes::default(),
@@ -108,6 +108,7 @@ pub async fn run(
         let ctx = ctx.clone();
         async move { ctx.owner.hold(ctx.config.log.url.expose()).await }
     });
+    // Each ends by itself: what is in hand is finished first.
     let tasks = TaskTracker::new();
     let shared = |ctx: &Context| ctx.clone();
     let led: [(&'static str, leader::Body); 3] = [
@@ -124,12 +125,10 @@ pub async fn run(
         tasks.spawn(async move { leader::lead(&c, part, body).await });
     }
     let c = shared(&ctx);
-    // Ends by itself: steps in the middle are finished first.
     tasks.spawn(async move { session::run(&c).await });
     let c = shared(&ctx);
-    tasks.spawn(async move { until_shutdown(&c, heartbeat::run(&c)).await });
+    tasks.spawn(async move { heartbeat::run(&c).await });
     let c = shared(&ctx);
-    // Ends by itself: messages in hand are finished first.
     tasks.spawn(async move { dispatch::run(&c).await });
     tasks.close();
     shutdown.cancelled().await;
@@ -158,12 +157,5 @@ pub mod testing {
             .into_iter()
             .map(|lane| (lane.account_id, lane.tenant_id))
             .collect())
-    }
-}
-
-async fn until_shutdown(ctx: &Context, worker: impl Future<Output = ()>) {
-    tokio::select! {
-        () = worker => {}
-        () = ctx.shutdown.cancelled() => {}
     }
 }

@@ -15,7 +15,12 @@ pub(crate) fn queue_pool(config: &Config) -> Result<PgPool, sqlx::Error> {
     let timeout = config.log.statement_timeout_ms.to_string();
     let options = PgConnectOptions::from_str(config.log.url.expose())?
         .application_name("weft workers")
-        .options([("synchronous_commit", "off"), ("statement_timeout", &timeout)]);
+        .options([
+            ("synchronous_commit", "off"),
+            ("statement_timeout", &timeout),
+            // A transaction that its client has forgotten holds locks, and every reader of the log's tail back.
+            ("idle_in_transaction_session_timeout", "5000"),
+        ]);
     Ok(PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS.min(config.log.max_connections.max(2)))
         // A ping before every statement would double the round trips; every caller tries again anyway.

@@ -35,13 +35,13 @@ impl Fact {
 
 /// Records facts; one that does not fit its message any more is none.
 pub(super) async fn record(ctx: &Context, facts: Vec<Fact>) -> Result<(), WorkerError> {
-    let mut recorded = futures::stream::iter(facts)
+    let recorded: Vec<Result<(), WorkerError>> = futures::stream::iter(facts)
         .map(|fact| record_one(ctx, fact))
-        .buffer_unordered(AT_ONCE);
-    while let Some(result) = recorded.next().await {
-        result?;
-    }
-    Ok(())
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    // All of them end before one's failure is told: none is dropped in the middle of a statement.
+    recorded.into_iter().collect()
 }
 
 async fn record_one(ctx: &Context, fact: Fact) -> Result<(), WorkerError> {

@@ -72,13 +72,12 @@ pub(super) async fn receive(ctx: &Context, incoming: Vec<Incoming>) -> Result<()
             content,
         });
     }
-    let mut received = futures::stream::iter(conversations)
+    let received: Vec<Result<(), WorkerError>> = futures::stream::iter(conversations)
         .map(|(id, messages)| receive_all(ctx, id, messages))
-        .buffer_unordered(AT_ONCE);
-    while let Some(result) = received.next().await {
-        result?;
-    }
-    Ok(())
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    received.into_iter().collect()
 }
 
 async fn receive_all(ctx: &Context, id: Uuid, messages: Vec<SealedIncoming>) -> Result<(), WorkerError> {

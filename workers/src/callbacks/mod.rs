@@ -56,7 +56,7 @@ struct Understood {
 /// Interprets until something fails; the leader's loop starts it again.
 pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
     let mut settled = tokio::time::Instant::now();
-    loop {
+    while !ctx.stop.is_cancelled() {
         let taken = batch(ctx).await?;
         ctx.health.ready(PART);
         if settled.elapsed() >= SETTLE_EVERY {
@@ -72,9 +72,11 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
                 sweep(ctx).await?;
                 settled = tokio::time::Instant::now();
             }
+            () = ctx.stop.cancelled() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+    Ok(())
 }
 
 /// Whatever was parked and fits something by now.

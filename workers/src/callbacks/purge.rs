@@ -27,7 +27,9 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         super::reads::purge(ctx, PARKED_FOR).await?;
         crate::session::report_unclaimed(ctx).await?;
         ctx.health.ready(PART);
-        tokio::time::sleep(EVERY).await;
+        if !ctx.pause(EVERY).await {
+            return Ok(());
+        }
     }
 }
 

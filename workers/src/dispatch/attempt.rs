@@ -398,7 +398,7 @@ impl Work<'_> {
             };
             failures += 1;
             self.ctx.health.failing(PART, error.to_string());
-            if self.ctx.shutdown.is_cancelled()
+            if self.ctx.stop.is_cancelled()
                 && stopped.get_or_insert_with(tokio::time::Instant::now).elapsed() > AFTER_SHUTDOWN
             {
                 return Err(error);

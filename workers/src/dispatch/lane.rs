@@ -117,7 +117,7 @@ impl State {
         let unreachable = turn.guid.is_none() && turn.status != AccountStatus::Deleted;
         let release = if ready.is_empty() || unreachable {
             Some(Release::Idle)
-        } else if paced || Instant::now() >= self.until || ctx.shutdown.is_cancelled() {
+        } else if paced || Instant::now() >= self.until || ctx.stop.is_cancelled() {
             Some(Release::Yield)
         } else {
             None

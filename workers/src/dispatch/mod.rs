@@ -38,12 +38,12 @@ const DRAIN: Duration = Duration::from_secs(8);
 pub(crate) async fn run(ctx: &Context) {
     tokio::select! {
         () = ctx.owner.alive() => {}
-        () = ctx.shutdown.cancelled() => return,
+        () = ctx.stop.cancelled() => return,
     }
     let mut tasks: JoinSet<Uuid> = JoinSet::new();
     let mut failures = 0;
     let renewing = tokio::spawn(renew(ctx.clone()));
-    while !ctx.shutdown.is_cancelled() {
+    while !ctx.stop.is_cancelled() {
         while let Some(ended) = tasks.try_join_next() {
             note_end(ctx, ended);
         }
@@ -66,7 +66,7 @@ pub(crate) async fn run(ctx: &Context) {
             }
         };
         tokio::select! {
-            () = ctx.shutdown.cancelled() => {}
+            () = ctx.stop.cancelled() => {}
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => note_end(ctx, ended),
             () = ctx.signals.dispatch.notified(), if failures == 0 => tokio::time::sleep(CLAIM_SPACING).await,
             () = tokio::time::sleep(wait) => {}

@@ -59,7 +59,7 @@ impl Work<'_> {
                 }
                 continue;
             }
-            let stop = self.ctx.shutdown.is_cancelled()
+            let stop = self.ctx.stop.is_cancelled()
                 || !self.active.holds()
                 || Instant::now() >= until
                 || self.active.is_overtaken(queued.priority);

@@ -50,11 +50,11 @@ const LOGIN_RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration:
 pub(crate) async fn run(ctx: &Context) {
     tokio::select! {
         () = ctx.owner.alive() => {}
-        () = ctx.shutdown.cancelled() => return,
+        () = ctx.stop.cancelled() => return,
     }
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut failures = 0;
-    while !ctx.shutdown.is_cancelled() {
+    while !ctx.stop.is_cancelled() {
         while tasks.try_join_next().is_some() {}
         let wait = match claim(ctx, &mut tasks).await {
             Ok(()) => {
@@ -69,7 +69,7 @@ pub(crate) async fn run(ctx: &Context) {
             }
         };
         tokio::select! {
-            () = ctx.shutdown.cancelled() => {}
+            () = ctx.stop.cancelled() => {}
             () = ctx.signals.session.notified(), if failures == 0 => {}
             () = tokio::time::sleep(wait) => {}
         }
@@ -184,7 +184,7 @@ impl<'s> Session<'s> {
             if let Some(after) = after {
                 return Ok(after);
             }
-            if self.ctx.shutdown.is_cancelled() {
+            if self.ctx.stop.is_cancelled() {
                 break;
             }
         }

@@ -114,10 +114,12 @@ impl Session<'_> {
             })
             .collect();
         let chunks: Vec<Vec<_>> = commands.chunks(OPEN_TOGETHER).map(<[_]>::to_vec).collect();
-        let mut opened = futures::stream::iter(chunks)
+        let opened: Vec<_> = futures::stream::iter(chunks)
             .map(|chunk| self.ctx.executor.execute_all::<Conversation>(chunk, &options))
-            .buffer_unordered(2);
-        while let Some(result) = opened.next().await {
+            .buffer_unordered(2)
+            .collect()
+            .await;
+        for result in opened {
             result.map_err(|error| WorkerError::Log(error.to_string()))?;
         }
         Ok(())
