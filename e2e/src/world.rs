@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
+use weft_platform::testing::{clickhouse_url, kafka_brokers, postgres_url};
 
 use crate::api::Api;
 use crate::process::{Process, free_port};
@@ -28,9 +29,6 @@ pub struct Options {
 pub struct World {
     name: String,
     folder: TempDir,
-    postgres: String,
-    clickhouse: String,
-    kafka: String,
     environment: Vec<(String, String)>,
     port: u16,
     simulator_port: u16,
@@ -42,48 +40,28 @@ pub struct World {
     http: reqwest::Client,
 }
 
-fn environment_or(key: &str, default: &str) -> String {
-    std::env::var(key).unwrap_or_else(|_| default.to_owned())
-}
-
-/// `url` with another role and database.
-fn database_url(url: &str, role: Option<&str>, database: &str) -> String {
-    let (scheme, rest) = url.split_once("://").expect("a postgres URL");
-    let (authority, _) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, host) = authority.split_once('@').expect("a URL with a login");
-    match role {
-        Some(role) => format!("{scheme}://{role}:weft@{host}/{database}"),
-        None => format!("{scheme}://{login}@{host}/{database}"),
-    }
-}
-
 impl World {
     /// Starts everything and waits until it can serve.
     pub async fn start(options: Options) -> Self {
         let name = format!("e2e_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
-        let postgres = environment_or("WEFT_TEST_PG_URL", "postgres://postgres:weft@127.0.0.1:15432/postgres");
-        let kafka = environment_or("WEFT_TEST_KAFKA", "127.0.0.1:19092");
-        let clickhouse = environment_or("WEFT_TEST_CLICKHOUSE", "http://127.0.0.1:18123");
         let (port, admin_port, simulator_port) = (free_port(), free_port(), free_port());
         let (log, keys, views) = (format!("{name}_log"), format!("{name}_keys"), format!("{name}_views"));
         let mut environment = Vec::new();
         let mut set = |key: &str, value: String| environment.push((key.to_owned(), value));
-        set("WEFT__LOG__URL", database_url(&postgres, Some("weft_log"), &log));
-        set("WEFT__LOG__ADMIN_URL", database_url(&postgres, None, &log));
-        set("WEFT__KEYS__URL", database_url(&postgres, Some("weft_keys"), &keys));
-        set("WEFT__KEYS__ADMIN_URL", database_url(&postgres, None, &keys));
-        set("WEFT__VIEWS__URL", database_url(&postgres, Some("weft_query"), &views));
-        set(
-            "WEFT__VIEWS__PROJECTOR_URL",
-            database_url(&postgres, Some("weft_projector"), &views),
-        );
-        set("WEFT__VIEWS__ADMIN_URL", database_url(&postgres, None, &views));
+        let postgres = |role, database: &str| postgres_url(role, database).0;
+        set("WEFT__LOG__URL", postgres(Some("weft_log"), &log));
+        set("WEFT__LOG__ADMIN_URL", postgres(None, &log));
+        set("WEFT__KEYS__URL", postgres(Some("weft_keys"), &keys));
+        set("WEFT__KEYS__ADMIN_URL", postgres(None, &keys));
+        set("WEFT__VIEWS__URL", postgres(Some("weft_query"), &views));
+        set("WEFT__VIEWS__PROJECTOR_URL", postgres(Some("weft_projector"), &views));
+        set("WEFT__VIEWS__ADMIN_URL", postgres(None, &views));
         set("WEFT__LOG__MAX_CONNECTIONS", "12".to_owned());
         set("WEFT__VIEWS__MAX_CONNECTIONS", "8".to_owned());
         set("WEFT__KEYS__MAX_CONNECTIONS", "4".to_owned());
-        set("WEFT__CLICKHOUSE__URL", clickhouse.clone());
+        set("WEFT__CLICKHOUSE__URL", clickhouse_url().into());
         set("WEFT__CLICKHOUSE__DATABASE", name.clone());
-        set("WEFT__KAFKA__BROKERS", kafka.clone());
+        set("WEFT__KAFKA__BROKERS", kafka_brokers());
         set("WEFT__KAFKA__TOPIC_PREFIX", format!("{name}.events."));
         set("WEFT__KAFKA__PARTITIONS__ACCOUNT", "2".to_owned());
         set("WEFT__KAFKA__PARTITIONS__MESSAGE", "2".to_owned());
@@ -109,9 +87,6 @@ impl World {
         let mut world = Self {
             name,
             folder: TempDir::new().expect("a folder for logs"),
-            postgres,
-            clickhouse,
-            kafka,
             environment,
             port,
             simulator_port,
@@ -236,10 +211,10 @@ impl World {
     }
 
     async fn pool(&self, database: &str) -> PgPool {
-        let url = database_url(&self.postgres, None, &format!("{}_{database}", self.name));
+        let url = postgres_url(None, &format!("{}_{database}", self.name));
         PgPoolOptions::new()
             .max_connections(2)
-            .connect(&url)
+            .connect(url.expose())
             .await
             .expect("the database answers")
     }
@@ -257,7 +232,7 @@ impl World {
     /// The facts.
     pub fn clickhouse(&self) -> clickhouse::Client {
         clickhouse::Client::default()
-            .with_url(&self.clickhouse)
+            .with_url(clickhouse_url())
             .with_user("default")
             .with_database(&self.name)
     }
@@ -351,27 +326,22 @@ impl Drop for World {
         }
         drop(self.weft.take());
         drop(self.simulator.take());
-        let (name, postgres, clickhouse, kafka) = (
-            self.name.clone(),
-            self.postgres.clone(),
-            self.clickhouse.clone(),
-            self.kafka.clone(),
-        );
+        let name = self.name.clone();
         // A runtime of its own: the test's may be ending.
         let cleaner = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime");
-            runtime.block_on(clean(&name, &postgres, &clickhouse, &kafka));
+            runtime.block_on(clean(&name));
         });
         let _ = cleaner.join();
     }
 }
 
 /// Removes databases and topics; what cannot be removed stays, and says so.
-async fn clean(name: &str, postgres: &str, clickhouse: &str, kafka: &str) {
-    if let Ok(mut connection) = PgConnection::connect(postgres).await {
+async fn clean(name: &str) {
+    if let Ok(mut connection) = PgConnection::connect(postgres_url(None, "postgres").expose()).await {
         for database in ["log", "keys", "views"] {
             let drop = format!("drop database if exists {name}_{database} with (force)");
             if let Err(error) = sqlx::query(&drop).execute(&mut connection).await {
@@ -382,13 +352,14 @@ async fn clean(name: &str, postgres: &str, clickhouse: &str, kafka: &str) {
     let http = reqwest::Client::new();
     for database in [name.to_owned(), format!("{name}_g1")] {
         let _ = http
-            .post(clickhouse)
+            .post(clickhouse_url())
             .body(format!("drop database if exists {database}"))
             .send()
             .await;
     }
-    let admin: Result<AdminClient<DefaultClientContext>, _> =
-        rdkafka::ClientConfig::new().set("bootstrap.servers", kafka).create();
+    let admin: Result<AdminClient<DefaultClientContext>, _> = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", kafka_brokers())
+        .create();
     if let Ok(admin) = admin {
         let topics: Vec<String> = ["account", "message", "conversation", "tenant"]
             .iter()

@@ -11,3 +11,5 @@ pub mod kafka;
 pub mod keys;
 pub mod shutdown;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -16,9 +16,7 @@ struct Facts {
 impl Facts {
     async fn new() -> Self {
         let mut config = Config::default();
-        if let Ok(url) = std::env::var("WEFT_TEST_CLICKHOUSE") {
-            config.clickhouse.url = url.parse().unwrap();
-        }
+        config.clickhouse.url = weft_platform::testing::clickhouse_url();
         config.clickhouse.database = format!("weft_test_query_{:016x}", rand_word());
         weft_projectors::migrate::clickhouse(&config).await.unwrap();
         let section = config.clickhouse;

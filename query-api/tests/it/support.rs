@@ -73,7 +73,7 @@ impl World {
     async fn start(keys: Option<TestDatabase>, change: impl FnOnce(&mut Config)) -> Self {
         let views = TestDatabase::clone_of("query_views", &fingerprint("views"), |name| async move {
             let mut config = Config::default();
-            config.views.admin_url = Secret(database_url(&name));
+            config.views.admin_url = weft_platform::testing::postgres_url(None, &name);
             weft_projectors::migrate::views(&config).await.map_err(Into::into)
         })
         .await;
@@ -242,12 +242,4 @@ fn fingerprint(database: &str) -> String {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     format!("{hash:016x}")
-}
-
-pub(crate) fn database_url(name: &str) -> String {
-    let (server, _) = testing::admin_url()
-        .rsplit_once('/')
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        .unwrap();
-    format!("{server}/{name}")
 }

@@ -4,6 +4,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor, PgPool};
 use tokio::sync::OnceCell;
 use weft_platform::clock::Clock;
+use weft_platform::testing::postgres_url;
 
 use super::{run_blocking, unique};
 
@@ -13,22 +14,6 @@ const TEMPLATE_LOCK: i64 = 0x7765_6674_7465_7374;
 const LEFT_BEHIND_SECONDS: i64 = 2 * 3_600;
 
 type SetUpError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The Postgres that tests use, as an owner.
-pub fn admin_url() -> String {
-    std::env::var("WEFT_TEST_PG_URL").unwrap_or_else(|_| "postgres://postgres:weft@127.0.0.1:15432/postgres".to_owned())
-}
-
-/// The address of `database`, as the owner or as one of Weft's roles (whose password is `weft`).
-pub(super) fn url(role: Option<&str>, database: &str) -> String {
-    let mut url = url::Url::parse(&admin_url()).expect("WEFT_TEST_PG_URL is a URL");
-    if let Some(role) = role {
-        url.set_username(role).expect("a Postgres URL takes a user");
-        url.set_password(Some("weft")).expect("a Postgres URL takes a password");
-    }
-    url.set_path(database);
-    url.to_string()
-}
 
 /// A database that is dropped with this value, also when its test panics.
 #[derive(Debug)]
@@ -72,12 +57,12 @@ impl TestDatabase {
 
     /// As one of Weft's roles.
     pub fn url(&self, role: &str) -> String {
-        url(Some(role), &self.name)
+        postgres_url(Some(role), &self.name).0
     }
 
     /// As the owner.
     pub fn admin_url(&self) -> String {
-        url(None, &self.name)
+        postgres_url(None, &self.name).0
     }
 
     /// Connections as the owner, for checks that share no code with what they check.
@@ -157,13 +142,13 @@ async fn connect_admin() -> PgConnection {
 }
 
 async fn try_connect_admin() -> Result<PgConnection, sqlx::Error> {
-    let options: PgConnectOptions = admin_url().parse()?;
+    let options: PgConnectOptions = postgres_url(None, "postgres").expose().parse()?;
     options.application_name("weft tests").connect().await
 }
 
 /// Where that is, without its password.
 fn host() -> String {
-    url::Url::parse(&admin_url())
+    url::Url::parse(postgres_url(None, "postgres").expose())
         .map(|url| format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(5432)))
         .unwrap_or_default()
 }

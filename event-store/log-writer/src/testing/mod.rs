@@ -1,15 +1,14 @@
 //! For tests, of this room and of others: databases and topics of their own, on the servers of the development stack.
-//!
-//! `WEFT_TEST_PG_URL` names a Postgres as somebody who may create databases and roles, `WEFT_TEST_KAFKA` the brokers.
 
 mod database;
 mod topics;
 
 use weft_domain::{ActorType, Metadata, TenantId};
 use weft_platform::clock::Clock;
-use weft_platform::config::{Config, KafkaSection, Secret, TopicPartitions};
+use weft_platform::config::{Config, KafkaSection, TopicPartitions};
+use weft_platform::testing::{kafka_brokers, postgres_url};
 
-pub use database::{TestDatabase, admin_url};
+pub use database::TestDatabase;
 pub use topics::TestTopics;
 
 use crate::{CallOptions, Executor, migrate};
@@ -53,16 +52,14 @@ impl TestLog {
 
 /// The development configuration on these two databases, with a topic prefix of its own.
 pub fn config_of(log: &str, keys: &str) -> Config {
-    let url = |role: &str, database: &str| Secret(database::url(Some(role), database));
-    let admin = |database: &str| Secret(database::url(None, database));
     let mut config = Config::default();
-    config.log.url = url("weft_log", log);
-    config.log.admin_url = admin(log);
+    config.log.url = postgres_url(Some("weft_log"), log);
+    config.log.admin_url = postgres_url(None, log);
     config.log.max_connections = 12;
     config.log.relay_lease_ms = 1_000;
     config.log.relay_poll_ms = 20;
-    config.keys.url = url("weft_keys", keys);
-    config.keys.admin_url = admin(keys);
+    config.keys.url = postgres_url(Some("weft_keys"), keys);
+    config.keys.admin_url = postgres_url(None, keys);
     config.keys.max_connections = 4;
     config.kafka = kafka();
     config
@@ -71,9 +68,7 @@ pub fn config_of(log: &str, keys: &str) -> Config {
 /// The test's brokers, few partitions, and a prefix nobody else uses. `TestTopics` creates the topics.
 pub fn kafka() -> KafkaSection {
     let mut kafka = KafkaSection::default();
-    if let Ok(brokers) = std::env::var("WEFT_TEST_KAFKA") {
-        kafka.brokers = brokers;
-    }
+    kafka.brokers = kafka_brokers();
     kafka.topic_prefix = format!("weft.test.{}.events.", unique());
     kafka.partitions = TopicPartitions {
         account: 3,

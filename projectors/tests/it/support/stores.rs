@@ -5,9 +5,10 @@ use sqlx::{Connection, PgConnection};
 use url::Url;
 use uuid::Uuid;
 use weft_platform::clock::Clock;
-use weft_platform::config::{Config, Secret, TopicPartitions};
+use weft_platform::config::{Config, TopicPartitions};
 use weft_platform::health::Health;
 use weft_platform::kafka::ensure_topics;
+use weft_platform::testing::{clickhouse_url, kafka_brokers, postgres_url};
 use weft_projectors::clickhouse::Facts;
 use weft_projectors::engine::Engine;
 use weft_projectors::generation::Generation;
@@ -20,33 +21,18 @@ pub(crate) struct Stores {
     topics: bool,
 }
 
-fn variable(name: &str, default: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| default.to_owned())
-}
-
-fn postgres_url(role: Option<&str>, database: &str) -> Url {
-    let admin = variable("WEFT_TEST_PG_URL", "postgres://postgres:weft@127.0.0.1:15432/postgres");
-    let mut url = Url::parse(&admin).unwrap();
-    if let Some(role) = role {
-        url.set_username(role).unwrap();
-        url.set_password(Some("weft")).unwrap();
-    }
-    url.set_path(database);
-    url
-}
-
 /// Where this test's stores will be; nothing is made yet.
 pub(crate) fn config() -> Config {
     let name = format!("weft_test_views_{}", Clock::system().new_id().simple());
-    let url = |role| Secret(postgres_url(role, &name).to_string());
+    let url = |role| postgres_url(role, &name);
     let mut config = Config::default();
     config.views.url = url(Some("weft_query"));
     config.views.projector_url = url(Some("weft_projector"));
     config.views.admin_url = url(None);
     config.views.max_connections = 4;
-    config.clickhouse.url = Url::parse(&variable("WEFT_TEST_CLICKHOUSE", "http://127.0.0.1:18123")).unwrap();
+    config.clickhouse.url = clickhouse_url();
     config.clickhouse.database.clone_from(&name);
-    config.kafka.brokers = variable("WEFT_TEST_KAFKA", "127.0.0.1:19092");
+    config.kafka.brokers = kafka_brokers();
     config.kafka.topic_prefix = format!("{name}.events.");
     config.kafka.partitions = TopicPartitions {
         account: 3,
@@ -127,7 +113,7 @@ impl Stores {
     }
 
     async fn drop_all(config: &Config, facts: bool, topics: bool) {
-        if let Ok(mut connection) = PgConnection::connect(postgres_url(None, "postgres").as_str()).await {
+        if let Ok(mut connection) = PgConnection::connect(postgres_url(None, "postgres").expose()).await {
             let name = Url::parse(config.views.admin_url.expose()).unwrap().path()[1..].to_owned();
             let _ = sqlx::query(&format!("drop database if exists {name} with (force)"))
                 .execute(&mut connection)
