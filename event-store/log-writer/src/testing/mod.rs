@@ -67,16 +67,17 @@ pub fn config_of(log: &str, keys: &str) -> Config {
 
 /// The test's brokers, few partitions, and a prefix nobody else uses. `TestTopics` creates the topics.
 pub fn kafka() -> KafkaSection {
-    let mut kafka = KafkaSection::default();
-    kafka.brokers = kafka_brokers();
-    kafka.topic_prefix = format!("weft.test.{}.events.", unique());
-    kafka.partitions = TopicPartitions {
-        account: 3,
-        message: 3,
-        conversation: 2,
-        tenant: 1,
-    };
-    kafka
+    KafkaSection {
+        brokers: kafka_brokers(),
+        topic_prefix: format!("weft.test.{}.events.", unique()),
+        partitions: TopicPartitions {
+            account: 3,
+            message: 3,
+            conversation: 2,
+            tenant: 1,
+        },
+        ..KafkaSection::default()
+    }
 }
 
 /// An envelope for `tenant`, as a person's request would have it.
