@@ -133,7 +133,7 @@ fn create(event: &Event, body: &AccountEvent) -> Option<AccountRow> {
 fn apply(mut row: AccountRow, event: &Event, body: &AccountEvent) -> AccountRow {
     let at = body.at();
     let after = body.status_after(Some(row.status));
-    if after.is_some() || body.reason().is_some() {
+    if body.replaces_reason(Some(row.status), row.reason.as_deref()) {
         row.reason = body.reason().map(str::to_owned);
         row.error_message = body.error_message().map(str::to_owned);
     }

@@ -83,7 +83,7 @@ impl Account {
     pub(crate) fn fold(&mut self, event: AccountEvent) {
         let at = event.at();
         let after = event.status_after(self.status);
-        if after.is_some() || event.reason().is_some() {
+        if event.replaces_reason(self.status, self.reason.as_deref()) {
             self.reason = event.reason().map(str::to_owned);
             self.error_message = event.error_message().map(str::to_owned);
         }

@@ -8,6 +8,9 @@ use super::status::{AccountStatus, GatewayKind, SessionLossCause};
 use crate::aggregate::domain_event;
 use crate::{FieldChange, LoginAttemptId, Sealed, TenantId};
 
+/// The reason of an account whose instance could not be created.
+const INSTANCE_FAILED: &str = "instance_failed";
+
 /// Who is logged in, as WeCom tells it. Always sealed in events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserInfo {
@@ -322,10 +325,17 @@ impl AccountEvent {
             Self::LoginFailed { reason, .. }
             | Self::SignedOutRemotely { reason, .. }
             | Self::AccountDisabled { reason, .. } => Some(reason),
-            Self::InstanceFailed { .. } => Some("instance_failed"),
+            Self::InstanceFailed { .. } => Some(INSTANCE_FAILED),
             Self::RecoveryFailed { .. } => Some("recovery_failed"),
             _ => None,
         }
+    }
+
+    /// Whether reason and error message of an account, `reason` until now, are this event's from here on, or nothing where
+    /// it has none. Shared as `status_after` is.
+    pub fn replaces_reason(&self, before: Option<AccountStatus>, reason: Option<&str>) -> bool {
+        let mended = matches!(self, Self::InstanceCreated { .. }) && reason == Some(INSTANCE_FAILED);
+        mended || self.reason().is_some() || self.status_after(before).is_some()
     }
 
     /// What the other side said about it, if anything.

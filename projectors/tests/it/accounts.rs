@@ -1,13 +1,15 @@
 use std::collections::HashMap;
 
+use chrono::Utc;
 use sqlx::Row;
 use uuid::Uuid;
-use weft_domain::account::Account;
+use weft_domain::TenantId;
+use weft_domain::account::{Account, AccountCommand};
 use weft_projectors::accounts::Accounts;
 
 use crate::support::history::History;
-use crate::support::same_rows_in_any_batches;
 use crate::support::stores::Stores;
+use crate::support::{project, same_rows_in_any_batches};
 
 #[tokio::test]
 async fn accounts_are_the_same_rows_in_any_batches_and_agree_with_the_aggregate() {
@@ -81,6 +83,32 @@ async fn accounts_are_the_same_rows_in_any_batches_and_agree_with_the_aggregate(
             .map_or(0, |login| i32::from(login.verification_failures));
         assert_eq!(row.get::<i32, _>("verification_attempts"), attempts);
     }
+}
+
+#[tokio::test]
+async fn an_account_whose_instance_is_made_after_all_shows_no_failure() {
+    let stores = Stores::views().await;
+    let mut history = History::new(&stores.config.kafka, 1);
+    let (tenant, now) = (TenantId(Uuid::from_u128(0xa)), Utc::now());
+    let id = history.new_account(tenant);
+    let shown = async || -> (Option<String>, Option<String>) {
+        sqlx::query_as("select reason, error_message from accounts where id = $1")
+            .bind(id)
+            .fetch_one(&stores.engine.pool)
+            .await
+            .unwrap()
+    };
+    let error_message = "no capacity".to_owned();
+    history.account(id, tenant, AccountCommand::RecordInstanceFailure { error_message, now });
+    project(&stores.engine, &Accounts, &history.of("account"), 1).await;
+    assert_eq!(
+        shown().await,
+        (Some("instance_failed".to_owned()), Some("no capacity".to_owned()))
+    );
+    let guid = "guid-1".to_owned();
+    history.account(id, tenant, AccountCommand::RecordInstance { guid, now });
+    project(&stores.engine, &Accounts, &history.of("account"), 1).await;
+    assert_eq!(shown().await, (None, None));
 }
 
 fn json<T: serde::Serialize>(value: Option<&T>) -> Option<serde_json::Value> {

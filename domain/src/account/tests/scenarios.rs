@@ -478,6 +478,22 @@ fn an_instance_that_cannot_be_created_is_shown_once_per_fault() {
 }
 
 #[test]
+fn an_instance_that_is_made_after_all_ends_the_reason_of_its_failure_and_no_other() {
+    let failure = C::RecordInstanceFailure {
+        error_message: "no capacity".to_owned(),
+        now: at(50),
+    };
+    let made = C::RecordInstance {
+        guid: "guid-2".to_owned(),
+        now: at(51),
+    };
+    let mended = state("created", [failure, made.clone()]);
+    assert_eq!((mended.reason, mended.error_message), (None, None));
+    let lost = state("network_error", [made]);
+    assert_eq!(lost.reason.as_deref(), Some("network"));
+}
+
+#[test]
 fn a_deleted_account_knows_its_instance_until_that_is_removed() {
     let deleted = state("deleted:instance_not_removed", []);
     assert_eq!(deleted.guid.as_deref(), Some("guid-1"));
