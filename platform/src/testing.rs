@@ -1,6 +1,9 @@
-//! Where tests find the servers of the development stack: `WEFT_TEST_PG_URL` names a Postgres as somebody who may
+//! How tests wait, and where they find the servers of the development stack: `WEFT_TEST_PG_URL` names a Postgres as somebody who may
 //! create databases and roles, `WEFT_TEST_KAFKA` the brokers, `WEFT_TEST_CLICKHOUSE` a ClickHouse.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::config::Secret;
@@ -32,4 +35,24 @@ pub fn kafka_brokers() -> String {
 /// When `WEFT_TEST_CLICKHOUSE` is no URL.
 pub fn clickhouse_url() -> Url {
     Url::parse(&variable("WEFT_TEST_CLICKHOUSE", "http://127.0.0.1:18123")).expect("WEFT_TEST_CLICKHOUSE is a URL")
+}
+
+/// Looks until `look` gives something, for at most 30 s; see [`until_within`].
+pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(what, Duration::from_secs(30), look).await
+}
+
+/// Looks until `look` gives something.
+///
+/// # Panics
+/// With `what` when there is nothing after `within`.
+pub async fn until_within<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < within, "not within {within:?}: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }

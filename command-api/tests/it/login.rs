@@ -9,8 +9,9 @@ use weft_domain::account::{AccountCommand, AccountStatus, SessionLossCause};
 use weft_log_writer::seal::account_subject;
 use weft_platform::clock::Clock;
 use weft_platform::keys::Opened;
+use weft_platform::testing::until;
 
-use crate::support::{Answer, Api, until};
+use crate::support::{Answer, Api};
 
 const CODE: &str = "https://work.weixin.qq.com/ca/机密";
 

@@ -1,7 +1,6 @@
 //! One API on a log of its own, called in process, and answers that can be compared.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -335,16 +334,4 @@ fn redact(text: &str) -> String {
         }
     }
     redacted
-}
-
-/// Waits until `found` finds it.
-pub(crate) async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = tokio::time::Instant::now();
-    loop {
-        if let Some(value) = found().await {
-            return value;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "waited too long: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

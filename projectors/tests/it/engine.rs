@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -8,6 +7,7 @@ use weft_platform::config::{KeysSection, Secret};
 use weft_platform::health::Health;
 use weft_platform::kafka::{EventRecord, header};
 use weft_platform::keys::KeyStore;
+use weft_platform::testing::until;
 
 use crate::support::history::History;
 use crate::support::stores::Stores;
@@ -86,15 +86,6 @@ impl Running {
     }
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let waited = tokio::time::timeout(Duration::from_mins(1), async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "not in time: {what}");
-}
-
 async fn applied(stores: &Stores, projection: &str) -> i64 {
     sqlx::query_scalar("select coalesce(sum(next_offset), 0)::bigint from checkpoints where projection = $1")
         .bind(projection)
@@ -119,7 +110,10 @@ async fn from_kafka_to_every_view_across_a_restart() {
 
     let running = Running::start(stores.config.clone());
     publish(&stores, &history.records[..half]).await;
-    until("the first messages", || async { count(&stores, "messages").await > 0 }).await;
+    until("the first messages", async || {
+        (count(&stores, "messages").await > 0).then_some(())
+    })
+    .await;
     // Stopped wherever it is.
     running.stop().await;
     publish(&stores, &history.records[half..]).await;
@@ -134,11 +128,17 @@ async fn from_kafka_to_every_view_across_a_restart() {
         ("message_facts", messages_topic),
         ("conversations", conversations),
     ] {
-        until(projection, || async { applied(&stores, projection).await == events }).await;
+        until(projection, async || {
+            (applied(&stores, projection).await == events).then_some(())
+        })
+        .await;
     }
     assert_eq!(count(&stores, "accounts").await, history.accounts.len() as i64);
     assert_eq!(count(&stores, "messages").await, history.messages.len() as i64);
-    until("the statistics", || async { count(&stores, "dirty_hours").await == 0 }).await;
+    until("the statistics", async || {
+        (count(&stores, "dirty_hours").await == 0).then_some(())
+    })
+    .await;
     let total: u64 = stores
         .clickhouse()
         .query("select sum(total) from message_stats_hourly")
@@ -146,7 +146,7 @@ async fn from_kafka_to_every_view_across_a_restart() {
         .await
         .unwrap();
     assert_eq!(total, history.messages.len() as u64);
-    until("everything ready", || async { running.health.is_ready() }).await;
+    until("everything ready", async || (running.health.is_ready()).then_some(())).await;
     running.stop().await;
 }
 
@@ -159,28 +159,29 @@ async fn clickhouse_away_stops_no_view_in_postgres() {
     let history = History::of_everything(&config.kafka, 51, 500);
     publish(&stores, &history.records).await;
     let running = Running::start(config);
-    until("the views", || async {
-        count(&stores, "messages").await == history.messages.len() as i64
-            && count(&stores, "accounts").await == history.accounts.len() as i64
+    until("the views", async || {
+        let seen = (count(&stores, "messages").await, count(&stores, "accounts").await);
+        (seen == (history.messages.len() as i64, history.accounts.len() as i64)).then_some(())
     })
     .await;
-    until("a named fault", || async {
+    until("a named fault", async || {
         let parts = running.health.parts();
         let facts = &parts["projection message_facts"];
-        !facts.ready && facts.detail.starts_with("ClickHouse") && parts["projection messages"].ready
+        let told = !facts.ready && facts.detail.starts_with("ClickHouse") && parts["projection messages"].ready;
+        told.then_some(())
     })
     .await;
     running.stop().await;
     // Back again, nothing is missing.
     let running = Running::start(stores.config.clone());
-    until("the facts", || async {
+    until("the facts", async || {
         let facts: u64 = stores
             .clickhouse()
             .query("select count() from message_facts")
             .fetch_one()
             .await
             .unwrap();
-        facts == history.messages.len() as u64
+        (facts == history.messages.len() as u64).then_some(())
     })
     .await;
     running.stop().await;
@@ -197,11 +198,10 @@ async fn postgres_away_is_waited_out() {
         .replace("/weft_test", "/missing_weft_test");
     config.views.projector_url = Secret(url);
     let running = Running::start(config);
-    until("a named fault", || async {
+    until("a named fault", async || {
         let parts = running.health.parts();
-        parts
-            .get("projection accounts")
-            .is_some_and(|part| part.detail.starts_with("the views' database"))
+        let accounts = parts.get("projection accounts")?;
+        accounts.detail.starts_with("the views' database").then_some(())
     })
     .await;
     assert!(!running.task.is_finished());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use weft_log_writer::testing::TestTopics;
 use weft_platform::kafka::partition_for;
+use weft_platform::testing::until;
 
 use crate::socket::{Client, Seen, serve};
 use crate::support::{TENANT_A, TENANT_B, World, id};
@@ -38,20 +39,11 @@ impl Feed {
     }
 
     async fn is_ready(&self) {
-        let ready = async {
-            while !self
-                .world
-                .health
-                .parts()
-                .get("live-feed")
-                .is_some_and(|part| part.ready)
-            {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), ready)
-            .await
-            .expect("the live feed starts");
+        until("the live feed starts", async || {
+            let parts = self.world.health.parts();
+            parts.get("live-feed").filter(|part| part.ready).map(drop)
+        })
+        .await;
     }
 
     async fn publish(&self, aggregate: &str, tenant: Uuid, aggregate_id: Uuid, sequence: i64, payload: Value) {

@@ -10,8 +10,9 @@ use weft_domain::account::{Account, AccountStatus};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct SessionData {
-    /// The account's instance; a deleted account does not know it any more.
+    /// The instance that the notify url was set at.
     pub(super) guid: Option<String>,
+    /// The deleted account's instance and personal key are gone.
     pub(super) removed: bool,
     /// The status it was seen in last, and since when.
     pub(super) status: Option<AccountStatus>,

@@ -70,34 +70,36 @@ impl Session<'_> {
         }
     }
 
-    /// Stops and removes the deleted account's instance, then destroys its personal key.
+    /// Destroys the deleted account's personal key, then stops and removes its instance and writes that down. Whatever
+    /// breaks off in between is done again: an instance that is not there any more counts as removed.
     pub(super) async fn remove_instance(&mut self, guid: Option<&str>) -> Result<Option<After>, WorkerError> {
-        let known = match guid {
-            Some(guid) => Some(guid.to_owned()),
-            // This job may never have seen it: the feed has.
-            None => sqlx::query_scalar("select guid from workers.account_lanes where account_id = $1")
-                .bind(self.account_id.0)
-                .fetch_optional(&self.ctx.pool)
-                .await?
-                .flatten(),
-        };
-        if let Some(guid) = known {
-            for end in [
-                self.ctx.gateway.stop_client(&guid).await,
-                self.ctx.gateway.remove_client(&guid).await,
-            ] {
-                match end {
-                    // Refused: it is gone, or ran out.
-                    Ok(()) | Err(CallError::Rejected { .. }) => {}
-                    Err(error) => return Ok(Some(self.failed(&error))),
-                }
-            }
-        }
         self.ctx
             .executor
             .keys()
             .destroy_subject(&account_subject(self.account_id))
             .await?;
+        if let Some(guid) = guid {
+            match self.ctx.gateway.stop_client(guid).await {
+                // Refused: it is stopped, or gone.
+                Ok(()) | Err(CallError::Rejected { .. }) => {}
+                Err(error) => return Ok(Some(self.failed(&error))),
+            }
+            match self.ctx.gateway.remove_client(guid).await {
+                Ok(())
+                | Err(CallError::Rejected {
+                    class: RejectClass::InstanceGone | RejectClass::InstanceExpired,
+                    ..
+                }) => {}
+                Err(error) => {
+                    tracing::warn!(account.id = %self.account_id, guid, %error, "a deleted account's instance is left; it is tried again");
+                    return Ok(Some(self.failed(&error)));
+                }
+            }
+            self.execute(AccountCommand::RecordInstanceRemoved {
+                now: self.ctx.clock.now(),
+            })
+            .await?;
+        }
         self.data.removed = true;
         Ok(None)
     }

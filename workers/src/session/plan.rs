@@ -15,7 +15,7 @@ pub(super) enum Step {
     /// Nothing before the next event.
     Idle,
     CreateInstance,
-    /// The account was deleted: its instance goes, then its personal key.
+    /// The account was deleted: its personal key goes, then its instance.
     RemoveInstance(Option<String>),
     LogOut(String),
     Login(LoginStep),
@@ -60,7 +60,7 @@ pub(super) fn plan(account: &Account, data: &SessionData, now: DateTime<Utc>, co
         return if data.removed {
             Step::Idle
         } else {
-            Step::RemoveInstance(data.guid.clone())
+            Step::RemoveInstance(account.guid.clone())
         };
     }
     if account.gateway == GatewayKind::Official {
@@ -281,12 +281,12 @@ mod tests {
 
     #[test]
     fn a_deleted_account_is_cleaned_up_once_and_a_disabled_one_left_alone() {
-        let mut data = SessionData {
-            guid: Some("g".to_owned()),
-            ..SessionData::default()
-        };
-        let deleted = account(AccountStatus::Deleted);
+        let mut data = SessionData::default();
+        let mut deleted = account(AccountStatus::Deleted);
         assert_eq!(next(&deleted, &data, 1), Step::RemoveInstance(Some("g".to_owned())));
+        // The event is there, what the job remembered is not.
+        deleted.guid = None;
+        assert_eq!(next(&deleted, &data, 1), Step::RemoveInstance(None));
         data.removed = true;
         assert_eq!(next(&deleted, &data, 1), Step::Idle);
         assert_eq!(next(&account(AccountStatus::Disabled), &data, 1), Step::Idle);

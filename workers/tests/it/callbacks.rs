@@ -6,8 +6,8 @@ use weft_domain::account::AccountStatus;
 use weft_domain::conversation::Conversation;
 use weft_domain::{AccountId, ConversationId};
 use weft_platform::callback_token::CallbackAddress;
+use weft_platform::testing::until;
 
-use crate::wait::until;
 use crate::world::{AUTO, World};
 
 async fn address(world: &World, account: AccountId) -> CallbackAddress {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use weft_domain::MessageId;
 use weft_domain::message::MessageStatus as M;
+use weft_platform::testing::{until, until_within};
 
-use crate::wait::{until, until_within};
 use crate::world::{AUTO, Options, World};
 
 /// Texts of effective sends, each with how often WeCom took it.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use weft_domain::message::MessageStatus as M;
+use weft_platform::testing::{until, until_within};
 
-use crate::wait::{until, until_within};
 use crate::world::{AUTO, World};
 
 #[tokio::test(flavor = "multi_thread")]

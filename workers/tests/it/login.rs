@@ -5,8 +5,8 @@ use weft_domain::AccountId;
 use weft_domain::account::{Account, AccountCommand, AccountStatus as S};
 use weft_log_writer::seal::account_subject;
 use weft_platform::clock::Clock;
+use weft_platform::testing::until;
 
-use crate::wait::until;
 use crate::world::{AUTO, Options, World};
 
 /// An account whose code is shown.
@@ -15,6 +15,13 @@ async fn waiting(world: &World, name: &str) -> (AccountId, String) {
     world.start_login(id).await;
     world.account_in(id, &[S::WaitingForQrcodeScan]).await;
     (id, world.guid(id).await)
+}
+
+/// Logs the account out and deletes it.
+async fn delete(world: &World, id: AccountId) {
+    let now = Clock::system().now();
+    world.act(id, AccountCommand::LogOut { now }).await;
+    world.act(id, AccountCommand::Delete { now }).await;
 }
 
 async fn type_code(world: &World, id: AccountId, code: &str) {
@@ -225,6 +232,38 @@ async fn a_session_that_comes_back_by_itself_is_online_again_by_a_heartbeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_is_scanned_after_its_login_was_cancelled_is_signed_out_not_adopted() {
+    let world = World::start(Options::default()).await;
+    let (id, guid) = waiting(&world, "撤销账号").await;
+    let now = Clock::system().now();
+    world.act(id, AccountCommand::CancelLogin { now }).await;
+    world.simulate(&guid, "scan", json!({})).await;
+    world.simulate(&guid, "confirm", json!({})).await;
+    until("the heartbeat has signed it out", async || {
+        let clients = world.clients().await;
+        let client = clients.iter().find(|client| client["guid"] == guid)?;
+        (client["state"] == "idle").then_some(())
+    })
+    .await;
+    let account = world.account(id).await;
+    assert_eq!(
+        (account.status, account.reason.as_deref()),
+        (Some(S::Offline), Some("login_cancelled"))
+    );
+    assert_eq!(confirmed(&world, id).await, 0, "it was online for a moment");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_the_official_gateway_is_told_that_it_cannot_log_in_by_code() {
+    let world = World::start(Options::default()).await;
+    let id = world.create_official_account("官方账号").await;
+    world.start_login(id).await;
+    let account = world.account_in(id, &[S::Error]).await;
+    assert_eq!(account.reason.as_deref(), Some("gateway_unsupported"));
+    assert!(world.clients().await.is_empty(), "nothing is made for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_goes_on_where_it_was_after_a_crash() {
     let mut world = World::start(Options::default()).await;
     let (id, guid) = waiting(&world, "重启账号").await;
@@ -242,22 +281,7 @@ async fn a_deleted_account_leaves_no_instance_and_no_personal_key() {
     let world = World::start(AUTO).await;
     let (id, _) = world.online_account("注销账号").await;
     let sealed = until("the profile is known", async || world.account(id).await.user_info).await;
-    world
-        .act(
-            id,
-            AccountCommand::LogOut {
-                now: Clock::system().now(),
-            },
-        )
-        .await;
-    world
-        .act(
-            id,
-            AccountCommand::Delete {
-                now: Clock::system().now(),
-            },
-        )
-        .await;
+    delete(&world, id).await;
     until("the instance is gone", async || {
         world.clients().await.is_empty().then_some(())
     })
@@ -269,6 +293,59 @@ async fn a_deleted_account_leaves_no_instance_and_no_personal_key() {
         (opened == weft_platform::keys::Opened::Erased).then_some(())
     })
     .await;
+    until("the log says that the instance is gone", async || {
+        world.account(id).await.guid.is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_was_broken_off_before_it_was_written_down_is_tried_again_and_not_there_counts_as_removed() {
+    let mut world = World::start(AUTO).await;
+    let (id, guid) = world.online_account("注销中断").await;
+    // Carried out at once, answered too late for this process.
+    world
+        .fault(json!({"guid": guid, "path": "/client/remove_client", "latency_ms": 1500, "count": 1}))
+        .await;
+    delete(&world, id).await;
+    until("the instance is gone", async || {
+        world.clients().await.is_empty().then_some(())
+    })
+    .await;
+    world.kill_workers();
+    assert_eq!(world.account(id).await.guid.as_deref(), Some(guid.as_str()));
+    for path in ["/client/stop_client", "/client/remove_client"] {
+        world.fault(json!({"path": path, "error_code": 9001})).await;
+    }
+    world.start_workers();
+    until("the log says so", async || {
+        world.account(id).await.guid.is_none().then_some(())
+    })
+    .await;
+    let removed: Vec<String> = sqlx::query_scalar(
+        "select payload ->> 'guid' from events
+         where aggregate_id = $1 and event_type = 'InstanceRemoved'",
+    )
+    .bind(id.to_string())
+    .fetch_all(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(removed, [guid]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_may_not_be_removed_is_not_written_down_as_removed() {
+    let world = World::start(AUTO).await;
+    let (id, guid) = world.online_account("注销被拒").await;
+    world
+        .fault(json!({"guid": guid, "path": "/client/remove_client", "error_code": 1, "count": 2}))
+        .await;
+    delete(&world, id).await;
+    until("the log says that the instance is gone", async || {
+        world.account(id).await.guid.is_none().then_some(())
+    })
+    .await;
+    assert!(world.clients().await.is_empty(), "it was written down before it was so");
 }
 
 #[tokio::test(flavor = "multi_thread")]

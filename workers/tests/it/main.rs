@@ -9,5 +9,4 @@ mod order;
 mod queues;
 mod sends;
 mod unknown;
-mod wait;
 mod world;

@@ -58,7 +58,7 @@ async fn a_message_that_waits_for_its_retry_holds_back_later_ones_but_not_more_u
         .fault(json!({"guid": guid, "path": "/msg/send_text", "error_code": 1014, "count": 1}))
         .await;
     let retried = world.text(account, "S:1001", "重试的").await;
-    crate::wait::until("it waits for its retry", async || {
+    weft_platform::testing::until("it waits for its retry", async || {
         (world.message(retried).await.retry_count == 1).then_some(())
     })
     .await;

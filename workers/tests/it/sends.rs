@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use weft_domain::account::{AccountCommand, AccountStatus};
 use weft_domain::message::{MessageStatus as M, MessageType};
 use weft_platform::clock::Clock;
+use weft_platform::testing::until;
 
-use crate::wait::until;
 use crate::world::{AUTO, Draft, Options, World};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ use serde_json::json;
 use weft_domain::message::{MessageCommand, MessageStatus as M, MessageType, ResolvedBy, ResolvedOutcome};
 use weft_log_writer::testing::options;
 use weft_platform::clock::Clock;
+use weft_platform::testing::until_within;
 
-use crate::wait::until_within;
 use crate::world::{AUTO, Draft, Options, World};
 
 /// Sends 50 identical texts to one conversation while some of the answers are lost; answers how many ended how.

@@ -18,11 +18,11 @@ use weft_log_writer::{Executor, relay};
 use weft_platform::clock::Clock;
 use weft_platform::config::{Config, NotReady};
 use weft_platform::health::Health;
+use weft_platform::testing::{until, until_within};
 use weft_wecom::simulator::{Simulator, SimulatorConfig};
 use weft_workers::WorkerWake;
 
 use crate::ingress::{Ingress, base_url};
-use crate::wait::{until, until_within};
 
 /// How a world differs from the usual.
 #[derive(Clone, Copy, Debug, Default)]
@@ -221,6 +221,14 @@ impl World {
     }
 
     pub(crate) async fn create_account_with(&self, name: &str, config: AccountConfig) -> AccountId {
+        self.create(name, GatewayKind::Instance, config).await
+    }
+
+    pub(crate) async fn create_official_account(&self, name: &str) -> AccountId {
+        self.create(name, GatewayKind::Official, AccountConfig::default()).await
+    }
+
+    async fn create(&self, name: &str, gateway: GatewayKind, config: AccountConfig) -> AccountId {
         let id = AccountId(Clock::system().new_id());
         let command = AccountCommand::Create {
             tenant_id: self.tenant,
@@ -228,7 +236,7 @@ impl World {
             phone: None,
             email: None,
             user_id: None,
-            gateway: GatewayKind::Instance,
+            gateway,
             config,
             now: Clock::system().now(),
         };

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use weft_platform::config::Secret;
+use weft_platform::testing::until;
 
 /// What happens, once, to the next statement that carries the marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +48,7 @@ impl Proxy {
 
     /// Takes connections, on the same port as before.
     pub(crate) async fn start(&mut self) {
-        let listener = loop {
-            match TcpListener::bind(self.address).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
+        let listener = until("the port is free", async || TcpListener::bind(self.address).await.ok()).await;
         self.address = listener.local_addr().unwrap();
         let (server, fault, fired) = (self.server.clone(), self.fault, Arc::clone(&self.fired));
         let task = tokio::spawn(async move {

@@ -15,6 +15,7 @@ use weft_platform::clock::Clock;
 use weft_platform::config::Config;
 use weft_platform::health::Health;
 use weft_platform::kafka::{AGGREGATES, EventConsumer, EventRecord, partition_for};
+use weft_platform::testing::until;
 
 use crate::proxy::Proxy;
 use crate::support::{a_tenant, create_account, limit_accounts, new_account, rename_account};
@@ -279,12 +280,10 @@ async fn a_second_relay_waits_and_takes_over_when_the_first_is_gone() {
 
     // Woken by nobody: it is another process.
     let second = Relay::start(&log.config, Arc::default());
-    let stands_by = async {
-        while !second.health.is_ready() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, stands_by).await.unwrap();
+    until("the second relay stands by", async || {
+        second.health.is_ready().then_some(())
+    })
+    .await;
     let owners = "select owner_epoch from relay_checkpoints";
     let epoch: i64 = sqlx::query_scalar(owners).fetch_one(executor.pool()).await.unwrap();
     assert_eq!(epoch, 1, "the second relay did not wait");
@@ -313,12 +312,10 @@ async fn a_relay_outlives_an_outage_of_postgres() {
 
     proxy.stop();
     some_events(&executor, 5).await;
-    let reported = async {
-        while relay.health.is_ready() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, reported).await.unwrap();
+    until("the outage is reported", async || {
+        (!relay.health.is_ready()).then_some(())
+    })
+    .await;
     proxy.start().await;
     let expected = count(&executor).await;
     topics.until(|seen| keep(seen).len() >= expected).await;
