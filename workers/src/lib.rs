@@ -147,6 +147,7 @@ pub mod testing {
     use weft_platform::config::Config;
 
     use crate::WorkerError;
+    use crate::queue::{LaneChange, TurnOptions};
 
     /// Claims lanes as the owner `owner` (account and tenant of each).
     pub async fn claim_lanes(config: &Config, owner: i64, limit: i64) -> Result<Vec<(Uuid, Uuid)>, WorkerError> {
@@ -157,5 +158,30 @@ pub mod testing {
             .into_iter()
             .map(|lane| (lane.account_id, lane.tenant_id))
             .collect())
+    }
+
+    /// Takes ended messages out of the queue as the feed does.
+    pub async fn remove_messages(config: Config, ids: Vec<Uuid>) -> Result<(), WorkerError> {
+        let pool = crate::pool::queue_pool(&config)?;
+        Ok(crate::queue::remove_messages(&mut *pool.acquire().await?, &ids).await?)
+    }
+
+    /// Takes ended messages out of the queue as the owner of a lane does; of the lane that is free, as `owner`.
+    pub async fn end_messages(config: Config, owner: i64, ids: Vec<Uuid>) -> Result<(), WorkerError> {
+        let pool = crate::pool::queue_pool(&config)?;
+        let now = Clock::system().now();
+        let change = LaneChange {
+            remove: ids,
+            ..LaneChange::default()
+        };
+        let options = TurnOptions {
+            size: 1,
+            unknown_timeout: chrono::TimeDelta::seconds(1),
+            lease_seconds: 60.0,
+        };
+        for lane in crate::queue::claim_lanes(&pool, owner, &[], now, 60.0, 1).await? {
+            crate::queue::take_turn(&pool, &lane, &change, now, options).await?;
+        }
+        Ok(())
     }
 }

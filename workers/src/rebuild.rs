@@ -55,8 +55,12 @@ pub(crate) async fn rebuild_queues(
         .execute(&mut lock)
         .await?;
     // Leases go with the rows: whoever holds a lane finds it lost. Jobs keep what their workers remember.
-    for table in ["messages", "account_lanes", "receipts"] {
-        empty(pool, table).await?;
+    for (table, key) in [
+        ("messages", "message_id"),
+        ("account_lanes", "account_id"),
+        ("receipts", "message_id"),
+    ] {
+        empty(pool, table, key).await?;
     }
     let mut rebuilt = Rebuilt::default();
     let mut tail = Tail::new(executor.pool().clone(), LogOrder::default());
@@ -77,9 +81,14 @@ pub(crate) async fn rebuild_queues(
     }
     // Nobody has these in hand: the next owner of each lane settles them before it sends.
     sqlx::query(
-        "update workers.account_lanes lane set in_flight = sending.ids
-         from (select account_id, array_agg(message_id) as ids from workers.messages
-               where state = 'sending' group by account_id) as sending
+        "with sending as (
+           select account_id, array_agg(message_id) as ids from workers.messages
+           where state = 'sending' group by account_id),
+         locked as (
+           select account_id from workers.account_lanes where account_id in (select account_id from sending)
+           order by account_id for update)
+         update workers.account_lanes lane set in_flight = sending.ids
+         from sending join locked using (account_id)
          where lane.account_id = sending.account_id",
     )
     .execute(pool)
@@ -99,9 +108,11 @@ pub(crate) async fn rebuild_queues(
 }
 
 /// In small transactions: a long one would hold back every reader of the log's tail.
-async fn empty(pool: &PgPool, table: &'static str) -> Result<(), sqlx::Error> {
-    let sql =
-        format!("delete from workers.{table} where ctid = any (array(select ctid from workers.{table} limit {PAGE}))");
+async fn empty(pool: &PgPool, table: &'static str, key: &'static str) -> Result<(), sqlx::Error> {
+    let sql = format!(
+        "delete from workers.{table} where {key} in (
+           select {key} from workers.{table} order by {key} limit {PAGE} for update)"
+    );
     while sqlx::query(&sql).execute(pool).await?.rows_affected() > 0 {}
     Ok(())
 }

@@ -36,7 +36,8 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
 async fn purge_callbacks(pool: &PgPool, before: chrono::DateTime<chrono::Utc>) -> Result<u64, sqlx::Error> {
     let purged = sqlx::query(
         "delete from workers.callback_events where id in (
-           select id from workers.callback_events where received_time < $1 order by received_time limit $2)",
+           select id from workers.callback_events where received_time < $1 order by received_time limit $2
+           for update skip locked)",
     )
     .bind(before)
     .bind(AT_ONCE)

@@ -90,6 +90,8 @@ async fn park(ctx: &Context, reads: &[Read<'_>]) -> Result<(), WorkerError> {
         "insert into workers.parked_reads
            (account_id, tenant_id, appinfo, wework_msg_id, read_at, callback_id, parked_at)
          select *, $7 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::uuid[])
+           as v (account_id, tenant_id, appinfo, wework_msg_id)
+         order by account_id, appinfo, wework_msg_id
          on conflict (account_id, appinfo, wework_msg_id) do nothing",
     )
     .bind(column(reads, |read| read.understood.row.account_id))
@@ -146,9 +148,11 @@ pub(super) async fn sweep(ctx: &Context) -> Result<(), WorkerError> {
     }
     record(ctx, facts).await?;
     sqlx::query(
-        "delete from workers.parked_reads p
-         using unnest($1::uuid[], $2::text[], $3::text[]) as done (account_id, appinfo, wework_msg_id)
-         where p.account_id = done.account_id and p.appinfo = done.appinfo and p.wework_msg_id = done.wework_msg_id",
+        "delete from workers.parked_reads where (account_id, appinfo, wework_msg_id) in (
+           select account_id, appinfo, wework_msg_id
+           from workers.parked_reads join unnest($1::uuid[], $2::text[], $3::text[])
+             as done (account_id, appinfo, wework_msg_id) using (account_id, appinfo, wework_msg_id)
+           order by account_id, appinfo, wework_msg_id for update of parked_reads)",
     )
     .bind(accounts)
     .bind(appinfos)
@@ -160,9 +164,13 @@ pub(super) async fn sweep(ctx: &Context) -> Result<(), WorkerError> {
 
 /// Forgets reports that fitted nothing: they are of messages that Weft did not send.
 pub(super) async fn purge(ctx: &Context, age: TimeDelta) -> Result<(), WorkerError> {
-    sqlx::query("delete from workers.parked_reads where parked_at < $1")
-        .bind(ctx.clock.now() - age)
-        .execute(&ctx.pool)
-        .await?;
+    sqlx::query(
+        "delete from workers.parked_reads where (account_id, appinfo, wework_msg_id) in (
+           select account_id, appinfo, wework_msg_id from workers.parked_reads where parked_at < $1
+           for update skip locked)",
+    )
+    .bind(ctx.clock.now() - age)
+    .execute(&ctx.pool)
+    .await?;
     Ok(())
 }

@@ -165,13 +165,15 @@ pub(super) async fn store(pool: &PgPool, outcomes: &[Outcome], now: DateTime<Utc
         rows.iter().map(value).collect()
     }
     sqlx::query(
-        "update workers.callback_events c
+        "with locked as (select id from workers.callback_events where id = any($1) order by id for update)
+         update workers.callback_events c
          set status = v.status, error_message = v.error_message, retry_count = v.retry_count, process_time = $9,
              guid = coalesce(c.guid, v.guid), notify_type = coalesce(c.notify_type, v.notify_type),
              event_type = coalesce(c.event_type, v.event_type), parsed_data = coalesce(v.parsed_data, c.parsed_data)
          from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::text[],
                      $8::jsonb[])
            as v (id, status, error_message, retry_count, guid, notify_type, event_type, parsed_data)
+           join locked using (id)
          where c.id = v.id",
     )
     .bind(column(outcomes, |o| o.id))

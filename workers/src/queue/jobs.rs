@@ -110,12 +110,17 @@ impl JobKind {
             rows.iter().map(value).collect()
         }
         sqlx::query(
-            "update workers.jobs j
+            "with locked as (
+               select account_id from workers.jobs
+               where kind = $1 and account_id = any($3) and lease_owner = $2
+               order by account_id for update)
+             update workers.jobs j
              set lease_owner = null, lease_until = null, failures = v.failures, data = v.data,
                  due_at = case when j.wakes = v.wakes then v.due_at else $8 end
              from unnest($3::uuid[], $4::bigint[], $5::integer[], $6::jsonb[], $7::timestamptz[])
                as v (account_id, wakes, failures, data, due_at)
-             where j.kind = $1 and j.account_id = v.account_id and j.lease_owner = $2",
+               join locked using (account_id)
+             where j.kind = $1 and j.account_id = v.account_id",
         )
         .bind(self.as_str())
         .bind(owner)

@@ -219,8 +219,12 @@ async fn finish_turn(
                next_free_at = coalesce($5, next_free_at)
            where account_id = $1 and lease_owner = $2 and lease_number = $3
            returning account_id, version, changes, status, guid, send_interval_ms, restricted_until, next_free_at),
+         locked as (
+           select message_id from workers.messages
+           where message_id = any ($6::uuid[] || $7::uuid[]) and exists (select from lane)
+           order by message_id for update),
          removed as (
-           delete from workers.messages where message_id = any ($6) and exists (select from lane)),
+           delete from workers.messages m using locked where m.message_id = locked.message_id and m.message_id = any ($6)),
          kept as (
            update workers.messages m
            set version = v.version, state = v.state, attempt = v.attempt, retry_count = v.retry_count,
@@ -231,13 +235,15 @@ async fn finish_turn(
                        $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::bytea[])
              as v (message_id, version, state, attempt, retry_count, not_before, not_ready_since, attempt_started_at,
                    unknown_since, content_digest)
-           where m.message_id = v.message_id and m.version <= v.version and exists (select from lane)),
+             join locked using (message_id)
+           where m.message_id = v.message_id and m.version <= v.version),
          known as (
            insert into workers.receipts
              (message_id, tenant_id, account_id, wework_msg_id, appinfo, correlation_id, sent_at)
            select * from unnest($17::uuid[], $18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::text[],
                                 $23::timestamptz[]) as r
            where exists (select from lane)
+           order by 1
            on conflict (message_id) do nothing)
          select lane.*, coalesce((
            select max(e.sequence) from events e

@@ -307,6 +307,7 @@ pub(super) async fn save(connection: &mut PgConnection, rows: &[QueuedMessage]) 
            $14::integer[], $15::integer[], $16::timestamptz[], $17::timestamptz[], $18::timestamptz[],
            $19::timestamptz[], $20::bytea[])
          on conflict (message_id) do update set
+         order by 1
            version = excluded.version, state = excluded.state, attempt = excluded.attempt,
            retry_count = excluded.retry_count, not_before = excluded.not_before,
            not_ready_since = excluded.not_ready_since, attempt_started_at = excluded.attempt_started_at,
@@ -340,13 +341,16 @@ pub(super) async fn save(connection: &mut PgConnection, rows: &[QueuedMessage]) 
 }
 
 /// Takes ended messages out.
-pub(super) async fn remove(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+pub(crate) async fn remove(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
     if ids.is_empty() {
         return Ok(());
     }
-    sqlx::query("delete from workers.messages where message_id = any($1)")
-        .bind(ids)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "delete from workers.messages where message_id in (
+           select message_id from workers.messages where message_id = any($1) order by message_id for update)",
+    )
+    .bind(ids)
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -50,6 +50,7 @@ pub(super) async fn save(connection: &mut PgConnection, receipts: &[Receipt]) ->
         "insert into workers.receipts
            (message_id, tenant_id, account_id, wework_msg_id, appinfo, correlation_id, sent_at)
          select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+         order by 1
          on conflict (message_id) do nothing",
     )
     .bind(column(receipts, |r| r.message_id))
@@ -115,6 +116,8 @@ pub(crate) async fn park(pool: &PgPool, sends: &[OwnSend], now: DateTime<Utc>) -
             callback_id, parked_at)
          select *, $10 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[],
            $7::timestamptz[], $8::boolean[], $9::uuid[])
+           as v (account_id, tenant_id, appinfo, wework_msg_id)
+         order by account_id, appinfo, wework_msg_id
          on conflict (account_id, appinfo, wework_msg_id) do nothing",
     )
     .bind(column(sends, |s| s.account_id))
@@ -136,7 +139,8 @@ pub(crate) async fn park(pool: &PgPool, sends: &[OwnSend], now: DateTime<Utc>) -
 pub(crate) async fn purge_receipts(pool: &PgPool, now: DateTime<Utc>, age: TimeDelta) -> Result<u64, sqlx::Error> {
     let purged = sqlx::query(
         "delete from workers.receipts where message_id in (
-           select message_id from workers.receipts where sent_at < $1 order by sent_at limit 1000)",
+           select message_id from workers.receipts where sent_at < $1 order by sent_at limit 1000
+           for update skip locked)",
     )
     .bind(now - age)
     .execute(pool)
@@ -146,9 +150,13 @@ pub(crate) async fn purge_receipts(pool: &PgPool, now: DateTime<Utc>, age: TimeD
 
 /// Forgets own-send callbacks that fitted nothing: somebody wrote by hand.
 pub(crate) async fn purge_parked(pool: &PgPool, now: DateTime<Utc>, age: TimeDelta) -> Result<u64, sqlx::Error> {
-    let purged = sqlx::query("delete from workers.parked_syncs where parked_at < $1")
-        .bind(now - age)
-        .execute(pool)
-        .await?;
+    let purged = sqlx::query(
+        "delete from workers.parked_syncs where (account_id, appinfo, wework_msg_id) in (
+           select account_id, appinfo, wework_msg_id from workers.parked_syncs where parked_at < $1
+           for update skip locked)",
+    )
+    .bind(now - age)
+    .execute(pool)
+    .await?;
     Ok(purged.rows_affected())
 }

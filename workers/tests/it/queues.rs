@@ -1,9 +1,12 @@
 //! The durable queues by themselves.
 
 use serde_json::json;
+use uuid::Uuid;
 use weft_domain::message::MessageStatus as M;
+use weft_platform::config::Secret;
+use weft_platform::testing::until;
+use weft_workers::testing;
 
-use crate::wait::until;
 use crate::world::{AUTO, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +109,7 @@ async fn lanes_are_shared_between_tenants_not_between_accounts() {
         .await
         .unwrap();
     }
-    let lanes = weft_workers::testing::claim_lanes(&world.config, 7, 2).await.unwrap();
+    let lanes = testing::claim_lanes(&world.config, 7, 2).await.unwrap();
     let tenants: std::collections::BTreeSet<_> = lanes.iter().map(|lane| lane.1).collect();
     assert_eq!(
         (lanes.len(), tenants.len()),
@@ -114,6 +117,74 @@ async fn lanes_are_shared_between_tenants_not_between_accounts() {
         "each tenant got one of the two: {lanes:?}"
     );
     // Somebody else's leases hold; the small tenant has nothing left, the big one has.
-    let lanes = weft_workers::testing::claim_lanes(&world.config, 7, 3).await.unwrap();
+    let lanes = testing::claim_lanes(&world.config, 7, 3).await.unwrap();
     assert!(lanes.len() == 3 && lanes.iter().all(|lane| lane.1 == big), "{lanes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_take_the_same_messages_out_do_not_deadlock_whatever_their_plans() {
+    let world = World::without_workers(AUTO).await;
+    let planned = |settings: &str| {
+        let mut config = (*world.config).clone();
+        config.log.url = Secret(format!("{}?{settings}", config.log.url.expose()));
+        config
+    };
+    let by_key = planned("options[enable_seqscan]=off");
+    let as_it_lies = planned("options[enable_indexscan]=off&options[enable_bitmapscan]=off");
+    let ids = [1, 2, 3].map(Uuid::from_u128);
+    for lane_owner in [false, true] {
+        sqlx::query(
+            "insert into workers.account_lanes (account_id, tenant_id, version, status, wake_at)
+             values ($1, $1, 1, 'online', 'epoch') on conflict do nothing",
+        )
+        .bind(ids[0])
+        .execute(&world.pool)
+        .await
+        .unwrap();
+        // They lie in the opposite order of their keys.
+        for id in ids.iter().rev() {
+            sqlx::query(
+                "insert into workers.messages (message_id, tenant_id, account_id, conversation_id, priority, due_at,
+                   accepted_epoch, accepted_transaction, accepted_position, version, state, correlation_id, traceparent)
+                 values ($1, $2, $2, 'S:1', 5, now(), 1, 1, 1, 1, 'pending', '', '')",
+            )
+            .bind(id)
+            .bind(ids[0])
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        }
+        // Held in the middle, so that each has what it takes first.
+        let mut middle = world.pool.begin().await.unwrap();
+        sqlx::query("select from workers.messages where message_id = $1 for update")
+            .bind(ids[1])
+            .execute(&mut *middle)
+            .await
+            .unwrap();
+        let feed = tokio::spawn(testing::remove_messages(by_key.clone(), ids.to_vec()));
+        let other = if lane_owner {
+            tokio::spawn(testing::end_messages(as_it_lies.clone(), 7, ids.to_vec()))
+        } else {
+            tokio::spawn(testing::remove_messages(as_it_lies.clone(), ids.to_vec()))
+        };
+        until("both wait", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and application_name = 'weft workers' and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&world.pool)
+            .await
+            .ok()?;
+            (waiting == 2).then_some(())
+        })
+        .await;
+        middle.rollback().await.unwrap();
+        feed.await.unwrap().expect("the feed took them out");
+        other.await.unwrap().expect("the other one did not mind");
+        let left: i64 = sqlx::query_scalar("select count(*) from workers.messages")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+        assert_eq!(left, 0);
+    }
 }
