@@ -10,6 +10,10 @@ const LOCK: i64 = 0x7765_6674_6d69_6701;
 /// Every cluster has it.
 const MAINTENANCE_DATABASE: &str = "postgres";
 
+/// A setting that every role needs: a transaction that its client has forgotten (a task that was cancelled while it began
+/// one, for example) ends by itself. Open, it would hold its locks, and hold back every reader of the log's tail.
+pub const FORGOTTEN_TRANSACTION: (&str, &str) = ("idle_in_transaction_session_timeout", "10s");
+
 /// A role that a part of Weft connects as.
 #[derive(Clone, Copy, Debug)]
 pub struct Role<'r> {

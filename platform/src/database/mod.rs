@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-pub use cluster::{Role, ensure_database, run_formatted};
+pub use cluster::{FORGOTTEN_TRANSACTION, Role, ensure_database, run_formatted};
 
 /// A pool that connects when first used, so that a role starts while Postgres is down and says so instead.
 ///

@@ -4,7 +4,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use weft_platform::config::ViewsSection;
-use weft_platform::database::{Role, ensure_database, run_formatted};
+use weft_platform::database::{FORGOTTEN_TRANSACTION, Role, ensure_database, run_formatted};
 
 use super::MigrateError;
 use crate::generation::Generation;
@@ -40,7 +40,7 @@ pub(super) async fn migrate(views: &ViewsSection, generation: Generation) -> Res
         name,
         url,
         bypasses_rls: false,
-        settings: &[],
+        settings: &[FORGOTTEN_TRANSACTION],
         member_of: &[],
         privileges: "connect",
     };
@@ -51,7 +51,12 @@ pub(super) async fn migrate(views: &ViewsSection, generation: Generation) -> Res
         privileges,
         ..role(PROJECTOR, &views.projector_url)
     };
-    ensure_database(&admin, &[projector, role(QUERY, &views.url)]).await?;
+    let query = Role {
+        // A request's transaction may wait for ClickHouse or the keys as long as a request may take.
+        settings: &[(FORGOTTEN_TRANSACTION.0, "35s")],
+        ..role(QUERY, &views.url)
+    };
+    ensure_database(&admin, &[projector, query]).await?;
     let mut connection = admin.connect().await?;
     sqlx::query("select pg_advisory_lock($1)")
         .bind(LOCK)

@@ -81,6 +81,21 @@ async fn the_query_role_owns_nothing_writes_nothing_and_sees_no_partition() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_its_client_forgot_ends_by_itself_whichever_role_it_is_of() {
+    let stores = Stores::views().await;
+    for (role, pool, expected) in [
+        ("weft_projector", stores.engine.pool.clone(), "10s"),
+        ("weft_query", stores.query_pool().await, "35s"),
+    ] {
+        let timeout: String = sqlx::query_scalar("select current_setting('idle_in_transaction_session_timeout')")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(timeout, expected, "{role}");
+    }
+}
+
+#[tokio::test]
 async fn the_months_of_the_ids_are_partitions_and_the_default_gives_up_what_it_holds_of_a_new_one() {
     let stores = Stores::views().await;
     let pool = &stores.engine.pool;

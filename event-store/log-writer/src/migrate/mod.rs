@@ -4,7 +4,7 @@
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use weft_platform::config::{Config, Secret};
-use weft_platform::database::{Role, ensure_database};
+use weft_platform::database::{FORGOTTEN_TRANSACTION, Role, ensure_database};
 
 static LOG: Migrator = Migrator {
     ignore_missing: true,
@@ -32,7 +32,11 @@ pub async fn log(config: &Config) -> Result<(), MigrateError> {
         name: "weft_log",
         url: &config.log.url,
         // Also for sessions that are not ours, such as stock postgres-es.
-        settings: &[("synchronous_commit", "on"), ("statement_timeout", "10s")],
+        settings: &[
+            ("synchronous_commit", "on"),
+            ("statement_timeout", "10s"),
+            FORGOTTEN_TRANSACTION,
+        ],
         member_of: &["pg_read_all_stats"],
         bypasses_rls: false,
         privileges: "connect",
@@ -45,7 +49,7 @@ pub async fn keys(config: &Config) -> Result<(), MigrateError> {
     let role = Role {
         name: "weft_keys",
         url: &config.keys.url,
-        settings: &[("statement_timeout", "10s")],
+        settings: &[("statement_timeout", "10s"), FORGOTTEN_TRANSACTION],
         member_of: &[],
         bypasses_rls: false,
         privileges: "connect",

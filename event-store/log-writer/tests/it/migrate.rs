@@ -44,6 +44,21 @@ async fn sessions_of_the_log_role_commit_synchronously_and_time_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_its_client_forgot_ends_by_itself_whichever_role_it_is_of() {
+    let log = TestLog::new().await;
+    // The test databases' template may be older than the cluster's roles have to be.
+    migrate::log(&log.config).await.unwrap();
+    migrate::keys(&log.config).await.unwrap();
+    for (database, role) in [(&log.log, "weft_log"), (&log.keys, "weft_keys")] {
+        let timeout: String = sqlx::query_scalar("select current_setting('idle_in_transaction_session_timeout')")
+            .fetch_one(&database.pool(role).await)
+            .await
+            .unwrap();
+        assert_eq!(timeout, "10s", "{role}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn migrations_that_run_at_once_and_again_agree() {
     let log = TestLog::new().await;
     let (log_name, keys_name) = (format!("{}_two", log.log.name()), format!("{}_two", log.keys.name()));
