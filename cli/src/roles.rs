@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use chrono::TimeDelta;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
@@ -34,8 +35,8 @@ impl Process {
     fn start(config: Config) -> Result<Self, Failure> {
         let shutdown = shutdown::on_signal().map_err(Failure::new)?;
         let process = Self {
+            clock: Clock::shifted(TimeDelta::seconds(config.clock_offset_seconds.into())),
             config: Arc::new(config),
-            clock: Clock::system(),
             health: Health::default(),
             shutdown,
             tasks: JoinSet::new(),

@@ -4,21 +4,31 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// The binary beside the test's own: `cargo test` puts tests in `deps/`, binaries one folder up.
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The binary beside our own; `cargo test` puts tests in `deps/`, binaries one folder up.
 pub(crate) fn weft_binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests are run from target/<profile>/deps");
-    let binary = folder.join("weft");
-    assert!(
-        binary.exists(),
-        "{} is missing: run `cargo build -p weft-cli` first",
-        binary.display()
-    );
-    binary
+    let ours = std::env::current_exe().expect("a running program has a path");
+    let found = ours.ancestors().skip(1).take(2).map(|folder| folder.join("weft"));
+    found
+        .into_iter()
+        .find(|binary| binary.is_file())
+        .unwrap_or_else(|| panic!("no weft beside {}: run `cargo build -p weft-cli` first", ours.display()))
+}
+
+/// Runs it to its end; answers its exit code and what it printed.
+pub(crate) fn run_to_end(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>, String) {
+    let output = Command::new(weft_binary())
+        .args(arguments)
+        .envs(environment.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), text)
 }
 
 /// A process that is ended with its owner.
@@ -47,6 +57,24 @@ impl Process {
 
     pub(crate) fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Such as `Signal::STOP`; nothing where it has ended.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // Our own child, not waited for yet, so the pid is still its.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// Waits for its end, at most `patience`; kills it then. Answers whether it ended by itself.
+    pub(crate) fn finish(mut self, patience: Duration) -> bool {
+        let started = Instant::now();
+        while !self.has_ended() {
+            if started.elapsed() > patience {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
     }
 
     /// SIGKILL: no destructor, no flush.

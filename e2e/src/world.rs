@@ -28,14 +28,17 @@ pub struct Options {
 /// A running system.
 pub struct World {
     name: String,
-    folder: TempDir,
-    environment: Vec<(String, String)>,
+    pub(crate) folder: TempDir,
+    pub(crate) environment: Vec<(String, String)>,
     port: u16,
     simulator_port: u16,
     options: Options,
     weft: Option<Process>,
     simulator: Option<Process>,
+    /// As tenant A, for commands.
     pub api: Api,
+    /// As tenant A, for queries: the same server, unless a `Cluster` has one for each.
+    pub views: Api,
     pub other_tenant: Api,
     http: reqwest::Client,
 }
@@ -43,6 +46,18 @@ pub struct World {
 impl World {
     /// Starts everything and waits until it can serve.
     pub async fn start(options: Options) -> Self {
+        let mut world = Self::prepare(options).await;
+        world.start_weft().await;
+        world
+    }
+
+    /// What its databases, topics and facts are called after.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Starts the simulator alone.
+    pub(crate) async fn prepare(options: Options) -> Self {
         let name = format!("e2e_{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
         let (port, admin_port, simulator_port) = (free_port(), free_port(), free_port());
         let (log, keys, views) = (format!("{name}_log"), format!("{name}_keys"), format!("{name}_views"));
@@ -94,11 +109,11 @@ impl World {
             weft: None,
             simulator: None,
             api: Api::new(base.clone(), "dev-token-a"),
+            views: Api::new(base.clone(), "dev-token-a"),
             other_tenant: Api::new(base, "dev-token-b"),
             http: reqwest::Client::new(),
         };
         world.start_simulator().await;
-        world.start_weft().await;
         world
     }
 
@@ -250,7 +265,7 @@ impl World {
             &format!("account {id} is {statuses:?}"),
             Duration::from_secs(30),
             async || {
-                let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
+                let account = self.views.get(&format!("/api/v1/accounts/{id}")).await.body;
                 account["status"]
                     .as_str()
                     .is_some_and(|status| statuses.contains(&status))
@@ -266,7 +281,7 @@ impl World {
             &format!("account {id} has an instance"),
             Duration::from_secs(30),
             async || {
-                let account = self.api.get(&format!("/api/v1/accounts/{id}")).await.body;
+                let account = self.views.get(&format!("/api/v1/accounts/{id}")).await.body;
                 account["guid"].as_str().map(str::to_owned)
             },
         )
@@ -303,7 +318,7 @@ impl World {
             &format!("message {id} is {statuses:?}"),
             Duration::from_mins(1),
             async || {
-                let message = self.api.get(&format!("/api/v1/messages/{id}")).await.body;
+                let message = self.views.get(&format!("/api/v1/messages/{id}")).await.body;
                 message["status"]
                     .as_str()
                     .is_some_and(|status| statuses.contains(&status))

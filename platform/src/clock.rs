@@ -11,18 +11,29 @@ use uuid::{NoContext, Timestamp, Uuid};
 pub struct Clock {
     /// Milliseconds since the epoch; `None` for the system's time.
     set: Option<Arc<AtomicI64>>,
+    /// How far it is from the system's time.
+    shift: TimeDelta,
 }
 
 impl Clock {
     /// The system's time.
     pub const fn system() -> Self {
-        Self { set: None }
+        Self {
+            set: None,
+            shift: TimeDelta::zero(),
+        }
+    }
+
+    /// A clock that goes wrong by so much, for drills.
+    pub const fn shifted(shift: TimeDelta) -> Self {
+        Self { set: None, shift }
     }
 
     /// A clock that stands still at `now` until it is advanced.
     pub fn fixed(now: DateTime<Utc>) -> Self {
         Self {
             set: Some(Arc::new(AtomicI64::new(now.timestamp_millis()))),
+            shift: TimeDelta::zero(),
         }
     }
 
@@ -38,20 +49,18 @@ impl Clock {
     pub fn now(&self) -> DateTime<Utc> {
         match &self.set {
             Some(set) => DateTime::from_timestamp_millis(set.load(Ordering::SeqCst)).unwrap_or_default(),
-            None => Utc::now().trunc_subsecs(3),
+            None => (Utc::now() + self.shift).trunc_subsecs(3),
         }
     }
 
     /// A fresh UUIDv7, ordered by birth within this process.
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn new_id(&self) -> Uuid {
-        match &self.set {
-            Some(_) => {
-                let now = self.now();
-                let seconds = now.timestamp().unsigned_abs();
-                Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
-            }
-            None => Uuid::now_v7(),
+        if self.set.is_none() && self.shift.is_zero() {
+            return Uuid::now_v7();
         }
+        let now = self.now();
+        let seconds = now.timestamp().unsigned_abs();
+        Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
     }
 }

@@ -29,6 +29,8 @@ pub enum Profile {
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub profile: Profile,
+    /// How far the clock is set wrong, for drills.
+    pub clock_offset_seconds: i32,
     pub log: LogSection,
     pub keys: KeysSection,
     pub views: ViewsSection,
@@ -90,6 +92,9 @@ impl Config {
                     "static tokens must not be used in production: set it to []",
                 );
             }
+        }
+        if self.profile == Profile::Production && self.clock_offset_seconds != 0 {
+            return invalid("clock_offset_seconds", "is for drills, not for production");
         }
         if [self.kafka.partitions.account, self.kafka.partitions.message].contains(&0) {
             return invalid("kafka.partitions", "every topic needs at least one partition");
