@@ -14,7 +14,7 @@ use weft_domain::{FieldChange, LogOrder, Sealed};
 use crate::engine::Projection;
 use crate::error::ProjectionError;
 use crate::event::Event;
-use crate::row::{column, log_order, word};
+use crate::row::{bind_columns, column, log_order, word};
 use crate::shape::{Shape, Versioned, fold_rows};
 
 #[derive(Debug)]
@@ -286,7 +286,7 @@ impl FromRow<'_, PgRow> for AccountRow {
 }
 
 async fn store(connection: &mut PgConnection, rows: &[AccountRow]) -> Result<(), ProjectionError> {
-    sqlx::query(
+    let query = sqlx::query(
         "insert into accounts (
            id, tenant_id, user_id, account_name, phone, email, gateway, guid, qr_code_url, qrcode_expires_at,
            login_token, verification_attempts, status, reason, error_message, config, user_info, online_since,
@@ -310,36 +310,12 @@ async fn store(connection: &mut PgConnection, rows: &[AccountRow]) -> Result<(),
            version = excluded.version, epoch = excluded.epoch, transaction_id = excluded.transaction_id,
            position = excluded.position
          where accounts.version < excluded.version",
-    )
-    .bind(column!(rows, id))
-    .bind(column!(rows, tenant_id))
-    .bind(column!(rows, user_id))
-    .bind(column!(rows, account_name))
-    .bind(column!(rows, phone))
-    .bind(column!(rows, email))
-    .bind(column!(rows, gateway.as_str()))
-    .bind(column!(rows, guid))
-    .bind(column!(rows, qr_code_url))
-    .bind(column!(rows, qrcode_expires_at))
-    .bind(column!(rows, login_token))
-    .bind(column!(rows, verification_attempts))
-    .bind(column!(rows, status.as_str()))
-    .bind(column!(rows, reason))
-    .bind(column!(rows, error_message))
-    .bind(column!(rows, config))
-    .bind(column!(rows, user_info))
-    .bind(column!(rows, online_since))
-    .bind(column!(rows, restricted_until))
-    .bind(column!(rows, last_login_time))
-    .bind(column!(rows, last_heartbeat_time))
-    .bind(column!(rows, login_retry_count))
-    .bind(column!(rows, created_at))
-    .bind(column!(rows, updated_at))
-    .bind(column!(rows, version))
-    .bind(column!(rows, order.epoch))
-    .bind(column!(rows, order.transaction_id))
-    .bind(column!(rows, order.position))
-    .execute(connection)
-    .await?;
+    );
+    let query = bind_columns!(query, rows =>
+        id, tenant_id, user_id, account_name, phone, email, gateway.as_str(), guid, qr_code_url, qrcode_expires_at,
+        login_token, verification_attempts, status.as_str(), reason, error_message, config, user_info, online_since,
+        restricted_until, last_login_time, last_heartbeat_time, login_retry_count, created_at, updated_at, version,
+        order.epoch, order.transaction_id, order.position);
+    query.execute(connection).await?;
     Ok(())
 }

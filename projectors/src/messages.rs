@@ -6,9 +6,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
 use sqlx::types::Json;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, Postgres, Row};
 use uuid::Uuid;
 use weft_domain::LogOrder;
 use weft_domain::message::{MessageEvent, MessageStatus, MessageType, ResolvedOutcome};
@@ -17,7 +18,7 @@ use weft_platform::keys::{KeyStore, Opened, SealedParts};
 use crate::engine::Projection;
 use crate::error::ProjectionError;
 use crate::event::Event;
-use crate::row::{column, log_order, word};
+use crate::row::{bind_columns, column, log_order, word};
 use crate::shape::{Shape, Versioned, fold_rows};
 
 #[derive(Debug)]
@@ -285,7 +286,7 @@ async fn insert(connection: &mut PgConnection, rows: &[MessageRow]) -> Result<()
     if accepted.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    let query = sqlx::query(
         "insert into messages (
            id, tenant_id, account_id, conversation_id, message_type, content, batch_id, batch_index, priority,
            scheduled_time, callback_url, client_reference, created_at, status, wework_msg_id, send_time, callback_time,
@@ -296,36 +297,12 @@ async fn insert(connection: &mut PgConnection, rows: &[MessageRow]) -> Result<()
            $9::smallint[], $10::timestamptz[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[],
            $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::text[], $20::text[], $21::integer[],
            $22::integer[], $23::timestamptz[], $24::bigint[], $25::smallint[], $26::bigint[], $27::bigint[])",
-    )
-    .bind(column!(rows, id))
-    .bind(column!(accepted, tenant_id))
-    .bind(column!(accepted, account_id))
-    .bind(column!(accepted, conversation_id))
-    .bind(column!(accepted, message_type.as_str()))
-    .bind(column!(accepted, content))
-    .bind(column!(accepted, batch_id))
-    .bind(column!(accepted, batch_index))
-    .bind(column!(accepted, priority))
-    .bind(column!(accepted, scheduled_time))
-    .bind(column!(accepted, callback_url))
-    .bind(column!(accepted, client_reference))
-    .bind(column!(accepted, created_at))
-    .bind(column!(rows, status.as_str()))
-    .bind(column!(rows, wework_msg_id))
-    .bind(column!(rows, send_time))
-    .bind(column!(rows, callback_time))
-    .bind(column!(rows, read_time))
-    .bind(column!(rows, error_code))
-    .bind(column!(rows, error_message))
-    .bind(column!(rows, retry_count))
-    .bind(column!(rows, attempt))
-    .bind(column!(rows, updated_at))
-    .bind(column!(rows, version))
-    .bind(column!(rows, order.epoch))
-    .bind(column!(rows, order.transaction_id))
-    .bind(column!(rows, order.position))
-    .execute(connection)
-    .await?;
+    );
+    let query = query.bind(column!(rows, id));
+    let query = bind_columns!(query, accepted =>
+        tenant_id, account_id, conversation_id, message_type.as_str(), content, batch_id, batch_index, priority,
+        scheduled_time, callback_url, client_reference, created_at);
+    bind_state(query, rows).execute(connection).await?;
     Ok(())
 }
 
@@ -334,7 +311,7 @@ async fn update(connection: &mut PgConnection, rows: &[MessageRow]) -> Result<()
         return Ok(());
     }
     let (first, last) = span(rows.iter().map(|row| row.id));
-    sqlx::query(
+    let query = sqlx::query(
         "update messages m set
            status = c.status, wework_msg_id = c.wework_msg_id, send_time = c.send_time,
            callback_time = c.callback_time, read_time = c.read_time, error_code = c.error_code,
@@ -348,25 +325,15 @@ async fn update(connection: &mut PgConnection, rows: &[MessageRow]) -> Result<()
            as c (id, status, wework_msg_id, send_time, callback_time, read_time, error_code, error_message,
                  retry_count, attempt, updated_at, version, epoch, transaction_id, position)
          where m.id = c.id and m.id >= $16 and m.id <= $17 and m.version < c.version",
-    )
-    .bind(column!(rows, id))
-    .bind(column!(rows, status.as_str()))
-    .bind(column!(rows, wework_msg_id))
-    .bind(column!(rows, send_time))
-    .bind(column!(rows, callback_time))
-    .bind(column!(rows, read_time))
-    .bind(column!(rows, error_code))
-    .bind(column!(rows, error_message))
-    .bind(column!(rows, retry_count))
-    .bind(column!(rows, attempt))
-    .bind(column!(rows, updated_at))
-    .bind(column!(rows, version))
-    .bind(column!(rows, order.epoch))
-    .bind(column!(rows, order.transaction_id))
-    .bind(column!(rows, order.position))
-    .bind(first)
-    .bind(last)
-    .execute(connection)
-    .await?;
+    );
+    let query = bind_state(query.bind(column!(rows, id)), rows);
+    query.bind(first).bind(last).execute(connection).await?;
     Ok(())
+}
+
+/// What changes in a message's life, in the order of both statements.
+fn bind_state<'q>(query: Query<'q, Postgres, PgArguments>, rows: &[MessageRow]) -> Query<'q, Postgres, PgArguments> {
+    bind_columns!(query, rows =>
+        status.as_str(), wework_msg_id, send_time, callback_time, read_time, error_code, error_message, retry_count,
+        attempt, updated_at, version, order.epoch, order.transaction_id, order.position)
 }

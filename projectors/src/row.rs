@@ -12,6 +12,14 @@ macro_rules! column {
 }
 pub(crate) use column;
 
+/// Binds the named fields of all rows to a set-based statement, each as such a list, in their order.
+macro_rules! bind_columns {
+    ($query:expr, $rows:expr => $($field:ident $(. $part:ident)* $(($($nothing:tt)*))?),+) => {
+        $query$(.bind(column!($rows, $field$(.$part)*$(($($nothing)*))?)))+
+    };
+}
+pub(crate) use bind_columns;
+
 /// A column that holds one of an enum's words.
 pub(crate) fn word<T>(row: &PgRow, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, sqlx::Error> {
     let text: &str = row.try_get(column)?;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use base64::Engine;
 use serde::{Deserialize, Serialize};
@@ -180,6 +181,10 @@ impl Default for KafkaSection {
         Self {
             brokers: "127.0.0.1:19092".to_owned(),
             topic_prefix: "weft.events.".to_owned(),
+    /// Whether the brokers speak TLS; needs a build with the feature `tls`.
+    pub tls: bool,
+    /// PEM file of the authorities that sign the brokers' certificates; without one, this machine's own.
+    pub ca_file: Option<PathBuf>,
             partitions: TopicPartitions::default(),
             replication_factor: 1,
             retention_hours: 7 * 24,
@@ -191,6 +196,8 @@ impl Default for KafkaSection {
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSection {
     /// `weft all`.
+            tls: false,
+            ca_file: None,
     pub listen: SocketAddr,
     /// `weft command-api` alone.
     pub command_listen: SocketAddr,
