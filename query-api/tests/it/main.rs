@@ -6,6 +6,7 @@ mod accounts;
 mod consistency;
 mod graphql;
 mod graphql_limits;
+mod indexes;
 mod live;
 mod messages;
 mod monitor;
