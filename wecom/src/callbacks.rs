@@ -1,10 +1,12 @@
 //! What client instances tell us: `{guid, notify_type, data}`, posted to the notify url.
 //!
-//! Reading is tolerant (numbers as strings, missing fields, several spellings) and total: any bytes give a callback or a
+//! Of the envelope `notify_type` is a number and `data` what the type has: nothing else is acted on. The data is read
+//! tolerantly (numbers as strings, missing fields, several spellings). Reading is total: any bytes give a callback or a
 //! [`CallbackError`], never a panic. Callbacks are unsigned, so nothing here is to be trusted further than the secret in
 //! the url they came to.
 
 use serde_json::{Map, Value};
+use weft_platform::http::with_replacement_characters;
 
 use crate::content::content_key;
 use crate::gateway::Profile;
@@ -238,29 +240,27 @@ pub enum CallbackError {
     NotJson,
     #[error("not a JSON object")]
     NotAnObject,
-    #[error("no notify_type")]
+    #[error("malformed: no notify_type that is a whole number")]
     NoNotifyType,
-    #[error("notify_type {notify_type} came without the data it needs")]
+    #[error("malformed: notify_type {notify_type} came without the data it needs")]
     BadData { notify_type: i64 },
 }
 
 impl Callback {
-    /// Reads a callback's body.
+    /// Reads a callback's body. What no text can hold (a lone surrogate, where somebody cut an emoji) is U+FFFD: one
+    /// person's name must not lose a login or a sync.
     pub fn parse(body: &[u8]) -> Result<Self, CallbackError> {
-        let value = serde_json::from_slice(body).map_err(|_| CallbackError::NotJson)?;
+        let body = with_replacement_characters(body);
+        let value = serde_json::from_slice(&body).map_err(|_| CallbackError::NotJson)?;
         Self::from_value(&value)
     }
 
     /// Reads a callback that is JSON already.
     pub fn from_value(value: &Value) -> Result<Self, CallbackError> {
         let object = value.as_object().ok_or(CallbackError::NotAnObject)?;
-        let notify_type = integer(object, "notify_type").ok_or(CallbackError::NoNotifyType)?;
-        // Some vendors send `data` as JSON inside a string.
-        let parsed = match object.get("data") {
-            Some(Value::String(text)) => serde_json::from_str(text).ok(),
-            _ => None,
-        };
-        let data = parsed.as_ref().or_else(|| object.get("data")).unwrap_or(&Value::Null);
+        let notify_type = object.get("notify_type").and_then(Value::as_i64);
+        let notify_type = notify_type.ok_or(CallbackError::NoNotifyType)?;
+        let data = object.get("data").unwrap_or(&Value::Null);
         let event = event(notify_type, data).ok_or(CallbackError::BadData { notify_type })?;
         Ok(Self {
             guid: text(object, "guid"),
@@ -270,8 +270,14 @@ impl Callback {
     }
 }
 
-/// `None` when the type is known and its data is not what it must be.
+/// `None` when the type is known and its data is not what it must be: a list for a sync, an object (which some types may
+/// lack) for all others.
 fn event(notify_type: i64, data: &Value) -> Option<CallbackEvent> {
+    let is_known = (notify::INSTANCE_READY..=notify::MESSAGE_SYNC).contains(&notify_type);
+    let is_formed = data.is_object() || data.is_null() || (notify_type == notify::MESSAGE_SYNC && data.is_array());
+    if is_known && !is_formed {
+        return None;
+    }
     Some(match notify_type {
         notify::INSTANCE_READY => CallbackEvent::InstanceReady,
         notify::QR_STATUS => CallbackEvent::QrStatus(QrReport::read(data.as_object()?)?),
@@ -319,17 +325,10 @@ impl QrReport {
 
 impl ErrorReport {
     fn read(data: &Value) -> Self {
-        match data {
-            Value::Object(data) => Self {
-                error_code: integer(data, "error_code").or_else(|| integer(data, "err_code")),
-                error_message: first_text(data, &["error_message", "err_msg", "message"]),
-            },
-            Value::String(message) => Self {
-                error_code: None,
-                error_message: message.clone(),
-            },
-            _ => Self::default(),
-        }
+        data.as_object().map_or_else(Self::default, |data| Self {
+            error_code: integer(data, "error_code").or_else(|| integer(data, "err_code")),
+            error_message: first_text(data, &["error_message", "err_msg", "message"]),
+        })
     }
 }
 

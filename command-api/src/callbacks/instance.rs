@@ -13,7 +13,7 @@ use weft_domain::account::{Account, AccountStatus};
 use weft_domain::{AccountId, TenantId};
 use weft_log_writer::seal::account_subject;
 use weft_platform::callback_token::CallbackAddress;
-use weft_platform::http::{Problem, read_body};
+use weft_platform::http::{Problem, read_body, with_replacement_characters};
 use weft_platform::keys::{KeysError, SealRequest};
 use weft_wecom::lenient::{integer, text};
 
@@ -149,13 +149,14 @@ async fn tenant_of(app: &CommandState, id: AccountId) -> Result<TenantId, Proble
     }
 }
 
-/// guid and notify_type, where the body has them in a form that the columns can hold.
+/// guid and notify_type, where the body has them in a form that the columns can hold. More than is acted on is found
+/// here: a `notify_type` in quotes is one to look for.
 fn columns(body: &[u8]) -> (Option<String>, Option<i32>) {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let value: Value = serde_json::from_slice(&with_replacement_characters(body)).unwrap_or_default();
     let empty = Map::new();
     let object = value.as_object().unwrap_or(&empty);
     let guid = text(object, "guid");
-    let storable = !guid.is_empty() && guid.len() <= MAX_COLUMN && !guid.contains('\0');
+    let storable = !guid.is_empty() && guid.len() <= MAX_COLUMN;
     let notify_type = integer(object, "notify_type").and_then(|number| i32::try_from(number).ok());
     (storable.then_some(guid), notify_type)
 }
@@ -181,14 +182,12 @@ mod tests {
             (guid.clone(), Some(11_002))
         );
         assert_eq!(columns(br#"{"guid":"g-1","notify_type":99999999999}"#), (guid, None));
-        for other in [
-            b"".as_slice(),
-            b"hello",
-            b"[1]",
-            b"\xff\xfe",
-            br#"{"guid":"\u0000"}"#,
-            b"null",
-        ] {
+        assert_eq!(
+            columns(br#"{"guid":"g-1","notify_type":11003,"data":{"name":"\ud83d"}}"#),
+            (Some("g-1".to_owned()), Some(11_003))
+        );
+        assert_eq!(columns(br#"{"guid":"\u0000"}"#), (Some("\u{fffd}".to_owned()), None));
+        for other in [b"".as_slice(), b"hello", b"[1]", b"\xff\xfe", b"null"] {
             assert_eq!(columns(other), (None, None));
         }
     }

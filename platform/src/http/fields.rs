@@ -442,6 +442,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_no_text_can_hold_is_shown_escaped() {
+        let body = crate::http::parse_json(br#"{"\ud800": 1, "a\u0000": 2}"#).unwrap();
+        let listed = errors(body, |_| Some(()));
+        let expected = [(r"/\ud800", "unknown"), (r"/a\u0000", "unknown")];
+        assert_eq!(listed, expected.map(|(pointer, code)| (pointer.to_owned(), code)));
+    }
+
+    #[test]
     fn addresses_are_absolute_and_of_the_web() {
         for good in ["http://a", "https://a.example:8443/x?y=z#f", "HTTPS://张.example/图"] {
             assert_eq!(fault(json!(good), Node::url), None, "{good}");

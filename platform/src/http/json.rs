@@ -13,34 +13,56 @@ pub struct MalformedJson(String);
 
 /// Parses one JSON text. Refuses what `serde_json` would let pass: an object that names a key twice.
 ///
-/// A lone surrogate, which no text can hold, is well-formed JSON. It is read as NUL, which no field takes either: so
-/// the field that holds it is refused by name instead of the whole body.
+/// A lone surrogate, which no text can hold, is well-formed JSON. It is read as NUL, which no field takes either, and
+/// its escape in plain: so the field that holds it is refused by name instead of the whole body.
 pub fn parse_json(bytes: &[u8]) -> Result<Value, MalformedJson> {
-    let bytes = without_lone_surrogates(bytes);
+    let bytes = rewritten(bytes, |unit| {
+        is_surrogate(unit).then(|| format!("\\u0000\\\\u{unit:04x}"))
+    });
     match serde_json::from_slice::<Strict>(&bytes) {
         Ok(Strict(value)) => Ok(value),
         Err(error) => Err(MalformedJson(error.to_string())),
     }
 }
 
-/// Writes `\u0000` over each escape of a lone surrogate. Backslashes only stand in strings, or in what no parser takes.
-fn without_lone_surrogates(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let mut cleaned = Cow::Borrowed(bytes);
-    let mut at = 0;
+/// A JSON text as it is, but for what no text of ours can hold: each escape of a NUL or of a lone surrogate (half of an
+/// emoji that somebody cut) is that of U+FFFD. For senders whose words must not be refused.
+pub fn with_replacement_characters(bytes: &[u8]) -> Cow<'_, [u8]> {
+    rewritten(bytes, |unit| {
+        (unit == 0 || is_surrogate(unit)).then(|| "\\ufffd".to_owned())
+    })
+}
+
+/// Puts `instead` of each `\uXXXX` that is not one of a pair where that answers something. Backslashes only stand in
+/// strings, or in what no parser takes.
+fn rewritten(bytes: &[u8], instead: impl Fn(u16) -> Option<String>) -> Cow<'_, [u8]> {
+    let mut written = Vec::new();
+    let (mut at, mut copied) = (0, 0);
     while let Some(found) = bytes[at..].iter().position(|byte| *byte == b'\\') {
         at += found;
         at += match escaped_unit(bytes, at) {
             Some(0xd800..=0xdbff) if matches!(escaped_unit(bytes, at + 6), Some(0xdc00..=0xdfff)) => 12,
-            Some(0xd800..=0xdfff) => {
-                cleaned.to_mut()[at..at + 6].copy_from_slice(b"\\u0000");
+            Some(unit) => {
+                if let Some(text) = instead(unit) {
+                    written.extend_from_slice(&bytes[copied..at]);
+                    written.extend_from_slice(text.as_bytes());
+                    copied = at + 6;
+                }
                 6
             }
-            Some(_) => 6,
             // The escaped character may be a backslash itself.
             None => 2.min(bytes.len() - at),
         };
     }
-    cleaned
+    if copied == 0 {
+        return Cow::Borrowed(bytes);
+    }
+    written.extend_from_slice(&bytes[copied..]);
+    Cow::Owned(written)
+}
+
+const fn is_surrogate(unit: u16) -> bool {
+    matches!(unit, 0xd800..=0xdfff)
 }
 
 /// The UTF-16 unit of a `\uXXXX` at `at`.
@@ -168,15 +190,28 @@ mod tests {
     }
 
     #[test]
-    fn lone_surrogates_are_read_as_nul_and_pairs_as_their_character() {
-        assert_eq!(parsed(r#""\ud800""#), json!("\0"));
+    fn lone_surrogates_are_read_as_nul_and_their_escape_and_pairs_as_their_character() {
+        assert_eq!(parsed(r#""\ud800""#), json!("\0\\ud800"));
         assert_eq!(
             parsed(r#""\uDC00\uD83D\uDE00\ud83dx\ud83d\n""#),
-            json!("\0\u{1f600}\0x\0\n")
+            json!("\0\\udc00\u{1f600}\0\\ud83dx\0\\ud83d\n")
         );
         assert_eq!(parsed(r#""\\ud800""#), json!("\\ud800"));
-        assert_eq!(parsed(r#""\ud800\\udc00""#), json!("\0\\udc00"));
-        assert_eq!(parsed(r#""\ud83d\ud83d\ude00""#), json!("\0\u{1f600}"));
+        assert_eq!(parsed(r#""\ud800\\udc00""#), json!("\0\\ud800\\udc00"));
+        assert_eq!(parsed(r#""\ud83d\ud83d\ude00""#), json!("\0\\ud83d\u{1f600}"));
+        // Two of them are two keys.
+        assert_eq!(parsed(r#"{"\ud800":1,"\ud801":2}"#).as_object().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_no_text_can_hold_is_replaced_for_whom_must_not_be_refused() {
+        let replaced =
+            |text: &str| String::from_utf8(with_replacement_characters(text.as_bytes()).into_owned()).unwrap();
+        assert_eq!(
+            replaced(r#"{"a":"\ud83d\ude00 \ud83d\u0000\\ud800\u0041"}"#),
+            r#"{"a":"\ud83d\ude00 \ufffd\ufffd\\ud800\u0041"}"#
+        );
+        assert_eq!(replaced("\\"), "\\");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -205,6 +240,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in any::<Vec<u8>>(), text in "[\\\\ud8c0\"{}:,]{0,40}") {
             let _ = parse_json(&bytes);
             let _ = parse_json(text.as_bytes());
+            let _ = with_replacement_characters(&bytes);
         }
     }
 }

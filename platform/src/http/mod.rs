@@ -17,6 +17,6 @@ pub use codes::title;
 pub use consistency::{CONSISTENCY, CONSISTENCY_MET, ConsistencyToken, StreamMark, TokenMalformed};
 pub use envelope::{EnvelopeConfig, envelope};
 pub use fields::{Fields, MAX_URL_LENGTH, Node, parse_uuid, read_object};
-pub use json::{MalformedJson, parse_json};
+pub use json::{MalformedJson, parse_json, with_replacement_characters};
 pub use problem::{FieldError, Problem};
 pub use query::QueryParams;

@@ -10,7 +10,8 @@ use super::codes::title;
 /// One thing wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// JSON Pointer into the body, or `?name` for a query parameter.
+    /// JSON Pointer into the body, or `?name` for a query parameter. NUL and lone surrogates of a name are shown as
+    /// their escapes.
     pub pointer: String,
     /// `missing`, `unknown`, `type`, `out_of_range`, `format`, …
     pub code: &'static str,
@@ -20,7 +21,8 @@ pub struct FieldError {
 impl FieldError {
     pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            pointer: pointer.into(),
+            // A lone surrogate was read as NUL and its escape.
+            pointer: pointer.into().replace("\0\\ud", "\\ud").replace('\0', "\\u0000"),
             code,
             detail: detail.into(),
         }

@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn text_is_decoded_and_what_cannot_be_text_is_refused() {
-        let mut params = QueryParams::parse(Some("q=%E5%BC%A0+%e4%b8%89&a=%00&b=%ff&c=%4"));
+        let mut params = QueryParams::parse(Some("q=%E5%BC%A0+%e4%b8%89&a=%00&b=%ff&c=%4&d%00=1"));
         assert_eq!(params.text("q").as_deref(), Some("张 三"));
         assert_eq!(
             errors_of(params.finish()),
@@ -184,6 +184,7 @@ mod tests {
                 ("?a".to_owned(), "characters"),
                 ("?b".to_owned(), "format"),
                 ("?c".to_owned(), "format"),
+                (r"?d\u0000".to_owned(), "unknown"),
             ]
         );
     }

@@ -81,7 +81,7 @@ impl Transport {
             Err(error) if error.is_timeout() => Ending::Unknown {
                 detail: "no answer in time".to_owned(),
             },
-            Err(error) => Ending::Unknown { detail: detail(&error) },
+            Err(error) => Ending::Unknown { detail: broken(&error) },
         }
     }
 
@@ -131,7 +131,7 @@ impl Transport {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
                 Err(error) if error.is_timeout() => return Err("the answer did not end in time".to_owned()),
-                Err(error) => return Err(detail(&error)),
+                Err(error) => return Err(broken(&error)),
             }
         }
     }
@@ -163,6 +163,12 @@ fn was_not_acknowledged(error: &reqwest::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// What an operator is told of an exchange that broke off; the library's words are for the log.
+fn broken(error: &reqwest::Error) -> String {
+    tracing::warn!(error = detail(error), "an exchange with the gateway broke off");
+    "the connection broke before the whole answer had come".to_owned()
 }
 
 /// The innermost cause: the outer layers only say that a request failed.

@@ -52,7 +52,7 @@ fn plain_callbacks_need_no_data() {
         assert_eq!((callback.notify_type, callback.event), (notify_type, expected));
     }
     for notify_type in [11004, 11006, 11007, 11008, 11011] {
-        read(&json!({"guid": "g", "notify_type": notify_type.to_string(), "data": null}));
+        read(&json!({"guid": "g", "notify_type": notify_type, "data": null}));
     }
 }
 
@@ -84,7 +84,7 @@ fn a_message_is_read_with_numbers_as_text_and_text_as_numbers() {
         "content": "你好", "at_list": null, "send_flag": "1", "msg_type": "2",
     });
     let one = read(&json!({"guid": "g", "notify_type": 11010, "data": plain}));
-    let other = read(&json!({"guid": "g", "notify_type": "11010", "data": odd.to_string()}));
+    let other = read(&json!({"guid": "g", "notify_type": 11010, "data": odd}));
     assert_eq!(one, other);
     let CallbackEvent::Message(message) = one.event else {
         panic!()
@@ -194,6 +194,21 @@ fn what_is_no_callback_says_why() {
         (b"[]", CallbackError::NotAnObject),
         (b"{}", CallbackError::NoNotifyType),
         (br#"{"notify_type": "soon"}"#, CallbackError::NoNotifyType),
+        (br#"{"notify_type": "11007", "data": {}}"#, CallbackError::NoNotifyType),
+        (br#"{"notify_type": 11007.5, "data": {}}"#, CallbackError::NoNotifyType),
+        (br#"{"notify_type": true, "data": {}}"#, CallbackError::NoNotifyType),
+        (
+            br#"{"notify_type": 11007, "data": "gone"}"#,
+            CallbackError::BadData { notify_type: 11007 },
+        ),
+        (
+            br#"{"notify_type": 11001, "data": [1]}"#,
+            CallbackError::BadData { notify_type: 11001 },
+        ),
+        (
+            br#"{"notify_type": 11010, "data": "{\"id\": 1}"}"#,
+            CallbackError::BadData { notify_type: 11010 },
+        ),
         (
             br#"{"notify_type": 11002}"#,
             CallbackError::BadData { notify_type: 11002 },
@@ -218,6 +233,18 @@ fn what_is_no_callback_says_why() {
             String::from_utf8_lossy(body)
         );
     }
+}
+
+#[test]
+fn half_an_emoji_costs_itself_and_nothing_else() {
+    let body = br#"{"guid": "g", "notify_type": 11013, "data": [
+        {"id": "1", "sender_name": "\ud83d\ude00 \ud83d", "content": "\u0000"}, {"id": "2", "appinfo": "x"}]}"#;
+    let CallbackEvent::MessageSync(synced) = Callback::parse(body).unwrap().event else {
+        panic!()
+    };
+    assert_eq!((synced.messages.len(), synced.unreadable), (2, 0));
+    assert_eq!(synced.messages[0].sender_name, "\u{1f600} \u{fffd}");
+    assert_eq!(synced.messages[0].content, json!("\u{fffd}"));
 }
 
 #[test]

@@ -42,7 +42,7 @@ async fn what_is_not_for_the_account_as_it_is_is_ignored_with_its_reason() {
         ..now
     };
     let body = |guid: &str, notify_type: i64| json!({"guid": guid, "notify_type": notify_type, "data": {}});
-    let ignored: [(CallbackAddress, Value, &str); 6] = [
+    let ignored: [(CallbackAddress, Value, &str); 9] = [
         (before, body(&guid, 11007), "attempt_over"),
         (now, body("another", 11007), "guid_mismatch"),
         (now, body(&guid, 2131), "unknown_type"),
@@ -50,8 +50,20 @@ async fn what_is_not_for_the_account_as_it_is_is_ignored_with_its_reason() {
         (
             now,
             json!({"guid": guid, "notify_type": 11002, "data": 1}),
-            "notify_type 11002 came without the data it needs",
+            "malformed: notify_type 11002 came without the data it needs",
         ),
+        (
+            now,
+            json!({"guid": guid, "notify_type": 11007, "data": "gone"}),
+            "malformed: notify_type 11007 came without the data it needs",
+        ),
+        (
+            now,
+            json!({"guid": guid, "notify_type": "11007", "data": {}}),
+            "malformed: no notify_type that is a whole number",
+        ),
+        // No column holds a NUL; the callbacks behind it must not wait for it.
+        (now, body("\0", 11007), "guid_mismatch"),
         (
             now,
             json!({"guid": guid, "notify_type": 11008, "data": {}}),
