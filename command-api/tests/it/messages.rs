@@ -98,7 +98,7 @@ async fn everything_that_is_given_is_kept() {
         .unwrap();
     assert_eq!((accepted.priority, accepted.scheduled_time), (10, Some(later)));
     assert_eq!(accepted.client_reference.as_deref(), Some("order-7"));
-    // The past means now.
+    // The past means now, and is kept as what was asked for.
     let past = changed(
         &text_message(account, "你好"),
         json!({"send_time": "2001-01-01T00:00:00Z"}),
@@ -108,7 +108,7 @@ async fn everything_that_is_given_is_kept() {
         .await
         .accepted
         .unwrap();
-    assert_eq!(accepted.scheduled_time, None);
+    assert_eq!(accepted.scheduled_time, Some("2001-01-01T00:00:00Z".parse().unwrap()));
 }
 
 #[tokio::test]

@@ -18,8 +18,7 @@ pub(super) fn decide(message: &Message, command: C) -> Result<Vec<E>, MessageErr
                 message_type: accept.message_type,
                 content: accept.content,
                 priority: accept.priority,
-                // A time in the past means now.
-                scheduled_time: accept.scheduled_time.filter(|time| *time > accept.now),
+                scheduled_time: accept.scheduled_time,
                 batch_id: accept.batch_id,
                 batch_index: accept.batch_index,
                 callback_url: accept.callback_url,

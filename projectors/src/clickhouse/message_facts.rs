@@ -279,7 +279,8 @@ fn create(event: &Event, body: &MessageEvent) -> Option<MessageFact> {
             .to_owned(),
         version: event.sequence.cast_unsigned(),
         accepted_at: *at,
-        planned_at: scheduled_time.unwrap_or(*at),
+        // A time in the past means now.
+        planned_at: scheduled_time.map_or(*at, |time| time.max(*at)),
         attempted_at: None,
         sent_at: None,
         delivered_at: None,

@@ -76,7 +76,7 @@ impl Message {
         self.row.priority
     }
 
-    /// When it was asked to be sent; null: at once.
+    /// When it was asked to be sent, a time in the past meaning at once; null: no time was given.
     async fn scheduled_time(&self) -> Option<Timestamp> {
         self.row.scheduled_time.map(Timestamp)
     }

@@ -203,7 +203,8 @@ fn accepted(fact: &Fact, event: &MessageEvent) -> Option<QueuedMessage> {
         account_id: account_id.0,
         conversation_id: conversation_id.as_str().to_owned(),
         priority: i16::from(*priority),
-        due_at: scheduled_time.unwrap_or(*at),
+        // A time in the past means now: it gives no place before what was accepted earlier.
+        due_at: scheduled_time.map_or(*at, |time| time.max(*at)),
         accepted: fact.order,
         correlation_id: fact.correlation_id.clone(),
         traceparent: fact.traceparent.clone(),
@@ -306,8 +307,8 @@ pub(super) async fn save(connection: &mut PgConnection, rows: &[QueuedMessage]) 
            $7::smallint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::text[],
            $14::integer[], $15::integer[], $16::timestamptz[], $17::timestamptz[], $18::timestamptz[],
            $19::timestamptz[], $20::bytea[])
-         on conflict (message_id) do update set
          order by 1
+         on conflict (message_id) do update set
            version = excluded.version, state = excluded.state, attempt = excluded.attempt,
            retry_count = excluded.retry_count, not_before = excluded.not_before,
            not_ready_since = excluded.not_ready_since, attempt_started_at = excluded.attempt_started_at,

@@ -20,23 +20,21 @@ fn state(commands: impl IntoIterator<Item = C>) -> Message {
 }
 
 #[test]
-fn a_message_planned_for_the_past_is_planned_for_now() {
+fn a_time_in_the_past_is_kept_and_means_now() {
     for planned in [None, Some(at(-5)), Some(at(0))] {
-        let events = message()
-            .given_no_previous_events()
-            .when(accept(planned, at(0)))
-            .inspect_result()
-            .unwrap();
+        let accepted = story([accept(planned, at(0))]);
         assert!(
-            matches!(
-                events[..],
-                [E::MessageAccepted {
-                    scheduled_time: None,
-                    ..
-                }]
-            ),
-            "{events:?}"
+            matches!(accepted[..], [E::MessageAccepted { scheduled_time, .. }] if scheduled_time == planned),
+            "{accepted:?}"
         );
+        message()
+            .given(accepted)
+            .when(start(at(0)))
+            .then_expect_events(vec![E::AttemptStarted {
+                account_id: account(1),
+                attempt: 1,
+                at: at(0),
+            }]);
     }
 }
 

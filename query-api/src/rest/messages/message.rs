@@ -16,7 +16,7 @@ pub(in crate::rest) struct MessageStatusAnswer {
     /// When WeCom took it.
     #[schema(value_type = Option<DateTime<Utc>>)]
     send_time: Option<Timestamp>,
-    /// When it was asked to be sent; null: at once.
+    /// When it was asked to be sent, a time in the past meaning at once; null: no time was given.
     #[schema(value_type = Option<DateTime<Utc>>)]
     scheduled_time: Option<Timestamp>,
     /// When WeCom confirmed its delivery.
