@@ -220,7 +220,7 @@ impl Work<'_> {
             SendOutcome::Unknown { detail } => {
                 let command = MessageCommand::MarkUnknown {
                     attempt,
-                    error_message: Some(detail),
+                    error_message: Some(unknown_because(&detail)),
                     now,
                 };
                 self.record(queued, command, digest, change).await?;
@@ -471,6 +471,14 @@ fn domain_receipt(receipt: &Receipt) -> DomainReceipt {
         appinfo,
         wework_send_time: chrono::DateTime::from_timestamp(receipt.sendtime, 0).filter(|_| receipt.sendtime > 0),
     }
+}
+
+/// What the operator of an unknown message is told: what is not known, why, and what can be done.
+pub(super) fn unknown_because(detail: &str) -> String {
+    format!(
+        "it is not known whether WeCom took the message: {detail}; its callback may still tell, else look into the \
+         conversation and resolve the message as sent, failed or resend"
+    )
 }
 
 /// Nothing was sent by an upload, so even its unknown end is safe to repeat.

@@ -2,7 +2,7 @@
 
 use weft_domain::message::{MessageCommand, MessageStatus};
 
-use super::attempt::{Work, note};
+use super::attempt::{Work, note, unknown_because};
 use super::prepare::{Body, Prepared, prepare};
 use super::request::{content_digest, request, upload_of};
 use crate::error::WorkerError;
@@ -19,7 +19,7 @@ impl Work<'_> {
             }
             let command = MessageCommand::MarkUnknown {
                 attempt: message.message.attempt,
-                error_message: Some("the sender ended before it saw an answer".to_owned()),
+                error_message: Some(unknown_because("the sender ended before it saw an answer")),
                 now: self.ctx.clock.now(),
             };
             self.record(&message.queued, command, digest, change).await?;
