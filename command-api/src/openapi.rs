@@ -21,7 +21,7 @@ use crate::{accounts, callbacks, messages};
     "type": "/problems/account.wrong_status",
     "title": "The account's status does not allow this",
     "status": 409,
-    "detail": "StartLogin is not possible while the account is disabled",
+    "detail": "not possible while the account is disabled; now you can: enable or delete it",
     "code": "account.wrong_status",
     "instance": "/requests/0193f1a2-7b3c-7d4e-8f50-6172839405a6",
 }))]

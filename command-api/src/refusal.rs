@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use weft_domain::ClaimKind;
 use weft_domain::account::{AccountError, AccountStatus};
-use weft_domain::message::MessageError;
+use weft_domain::message::{MessageError, MessageStatus};
 use weft_log_writer::ExecuteError;
 use weft_log_writer::seal::SealError;
 use weft_platform::http::Problem;
@@ -24,7 +24,7 @@ pub(crate) trait Refusal {
 
 impl Refusal for AccountError {
     fn problem(self) -> Problem {
-        let wrong_status = |error: &Self| Problem::new(StatusCode::CONFLICT, "account.wrong_status", error);
+        let wrong_status = |detail: String| Problem::new(StatusCode::CONFLICT, "account.wrong_status", detail);
         match self {
             // Deleted between the look at it and the command.
             Self::NotFound
@@ -32,7 +32,8 @@ impl Refusal for AccountError {
                 status: AccountStatus::Deleted,
                 ..
             } => account_not_found(),
-            Self::WrongStatus { .. } | Self::TooManyQrCodes { .. } => wrong_status(&self),
+            Self::WrongStatus { status, .. } => wrong_status(account_is(status)),
+            Self::TooManyQrCodes { .. } => wrong_status(self.to_string()),
             Self::LoginAttemptOver => Problem::new(StatusCode::CONFLICT, "account.login_attempt_over", self),
             Self::AlreadyExists => defect(&self),
         }
@@ -43,12 +44,54 @@ impl Refusal for MessageError {
     fn problem(self) -> Problem {
         match self {
             Self::NotFound => message_not_found(),
-            Self::WrongStatus { .. } | Self::AttemptOver { .. } | Self::TooEarly(_) => {
+            Self::WrongStatus { status, .. } => {
+                Problem::new(StatusCode::CONFLICT, "message.wrong_status", message_is(status))
+            }
+            Self::AttemptOver { .. } | Self::TooEarly(_) => {
                 Problem::new(StatusCode::CONFLICT, "message.wrong_status", self)
             }
             Self::AlreadyExists => defect(&self),
         }
     }
+}
+
+/// The status that an account is in, and what its user can do in it (`docs/account-states.md`).
+pub(crate) fn account_is(status: AccountStatus) -> String {
+    use AccountStatus as S;
+    let possible = match status {
+        S::Created | S::LoggedOut | S::Offline | S::Error | S::NetworkError | S::AuthError => {
+            "log it in, disable or delete it"
+        }
+        S::LoggingIn => "wait for its login code, cancel the login, or disable it",
+        S::WaitingForQrcodeScan => "scan its login code, cancel the login, or disable it",
+        S::WaitingForConfirmation => "confirm the login on the phone, cancel the login, or disable it",
+        S::WaitingForVerification => "send the verification code, cancel the login, or disable it",
+        S::Online => "log it out, or disable it",
+        S::RateLimited => "wait until WeCom lifts the restriction, log it out, or disable it",
+        S::Recovering => "wait, log it in, or disable it",
+        S::Disabled => "enable or delete it",
+        S::Deleted => "create another one",
+    };
+    format!(
+        "not possible while the account is {}; now you can: {possible}",
+        status.as_str()
+    )
+}
+
+/// The status that a message is in, and what its user can do in it.
+fn message_is(status: MessageStatus) -> String {
+    use MessageStatus as S;
+    let possible = match status {
+        S::Pending => "cancel it",
+        S::Sending => "wait for its outcome",
+        S::Sent | S::Delivered => "nothing, it has reached WeCom",
+        S::Failed | S::Cancelled | S::Revoked => "send it again as a new message",
+        S::Unknown => "resolve it as sent, failed or resend",
+    };
+    format!(
+        "not possible while the message is {}; now you can: {possible}",
+        status.as_str()
+    )
 }
 
 impl Refusal for std::convert::Infallible {
@@ -177,6 +220,35 @@ mod tests {
             command: "Disable",
         };
         assert_eq!(told(ExecuteError::Domain(error)).0, 404);
+    }
+
+    #[test]
+    fn a_wrong_status_is_told_without_the_names_of_our_commands() {
+        for status in AccountStatus::ALL {
+            let problem = AccountError::WrongStatus {
+                status,
+                command: "RecordQrCode",
+            }
+            .problem();
+            assert!(!problem.detail.contains("RecordQrCode"), "{}", problem.detail);
+            let deleted = status == AccountStatus::Deleted;
+            assert!(
+                deleted
+                    || problem
+                        .detail
+                        .contains(&format!("is {}; now you can: ", status.as_str()))
+            );
+        }
+        let status = MessageStatus::Unknown;
+        let problem = MessageError::WrongStatus {
+            status,
+            command: "MarkUnknown",
+        }
+        .problem();
+        assert_eq!(
+            problem.detail,
+            "not possible while the message is unknown; now you can: resolve it as sent, failed or resend"
+        );
     }
 
     #[test]

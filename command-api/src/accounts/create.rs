@@ -35,7 +35,7 @@ pub(crate) struct CreateAccount {
     user_id: Option<String>,
     #[schema(value_type = Option<GatewayForm>)]
     gateway: Option<GatewayKind>,
-    #[schema(value_type = Option<ConfigForm>)]
+    #[schema(value_type = ConfigForm, required = false)]
     config: Option<AccountConfigChange>,
 }
 
@@ -57,7 +57,7 @@ impl RequestBody for CreateAccount {
         let email = fields.optional("email", super::email);
         let user_id = fields.optional("user_id", super::user_id);
         let gateway = fields.optional("gateway", gateway);
-        let config = fields.optional("config", config::read);
+        let config = fields.replacement("config", config::read);
         Some(Self {
             tenant_id,
             account_name: account_name?,
@@ -100,8 +100,7 @@ pub(crate) async fn handler(
     Body { request, bytes }: Body<CreateAccount>,
 ) -> Result<Reply, Problem> {
     call.require(Permission::AccountManage)?;
-    call.context
-        .require_tenant(request.tenant_id.map(|id| id.to_string()).as_deref())?;
+    call.context.require_tenant(request.tenant_id)?;
     let id = AccountId(app.clock.new_id());
     tracing::Span::current().record("account.id", tracing::field::display(id));
     let subject = account_subject(id);

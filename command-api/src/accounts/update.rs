@@ -20,7 +20,7 @@ use crate::state::CommandState;
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"email": "kefu@example.cn", "phone": null, "config": {"daily_limit": 500}}))]
 pub(crate) struct UpdateAccount {
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
     account_name: Option<String>,
     /// Null clears it.
     #[schema(value_type = Option<String>, pattern = "^\\+?[0-9 -]{5,20}$")]
@@ -31,7 +31,7 @@ pub(crate) struct UpdateAccount {
     /// Null clears it.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
     user_id: FieldChange<String>,
-    #[schema(value_type = Option<ConfigForm>)]
+    #[schema(value_type = ConfigForm, required = false)]
     config: Option<AccountConfigChange>,
 }
 

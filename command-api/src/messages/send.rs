@@ -16,7 +16,7 @@ use super::answer::MessageAnswer;
 use super::new_message::NewMessage;
 use crate::body::{Body, RequestBody};
 use crate::call::CommandCall;
-use crate::refusal::seal_problem;
+use crate::refusal::{account_is, seal_problem};
 use crate::reply::Reply;
 use crate::state::CommandState;
 
@@ -53,7 +53,7 @@ impl CommandState {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
                 "account.wrong_status",
-                "no message is accepted while the account is disabled",
+                account_is(AccountStatus::Disabled),
             ));
         }
         Ok(account)

@@ -89,6 +89,11 @@ async fn every_error_of_a_new_account_is_listed() {
     assert_json_snapshot!(answer.shown());
     let nothing = api.call("POST", ACCOUNTS, json!({"account_name": null})).await;
     assert_eq!(nothing.errors(), ["/account_name missing"]);
+    // As in a change: a key may be null, all of them may not.
+    let settings = api
+        .call("POST", ACCOUNTS, json!({"account_name": "一号", "config": null}))
+        .await;
+    assert_eq!(settings.errors(), ["/config type"]);
     assert_eq!(api.call("POST", ACCOUNTS, json!([])).await.errors(), [" type"]);
     assert_eq!(api.event_count().await, 0);
 }

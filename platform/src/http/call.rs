@@ -60,9 +60,9 @@ impl CallContext {
     }
 
     /// Fails with 403 when a `tenant_id` in body or query is not the token's.
-    pub fn require_tenant(&self, given: Option<&str>) -> Result<(), Problem> {
+    pub fn require_tenant(&self, given: Option<Uuid>) -> Result<(), Problem> {
         match given {
-            Some(given) if given.parse() != Ok(self.tenant_id) => Err(Problem::new(
+            Some(given) if given != self.tenant_id => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "tenant.mismatch",
                 "tenant_id is not the token's tenant",

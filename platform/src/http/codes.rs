@@ -80,7 +80,7 @@ const CODES: &[Code] = &[
     code(
         "account.wrong_status",
         "The account's status does not allow this",
-        "The detail names the status that the account has now.",
+        "The detail names the status that the account has now, and what can be done in it.",
     ),
     code(
         "account.no_qrcode",
@@ -100,7 +100,7 @@ const CODES: &[Code] = &[
     code(
         "message.wrong_status",
         "The message's status does not allow this",
-        "The detail names the status that the message has now.",
+        "The detail names the status that the message has now, and what can be done in it.",
     ),
     code(
         "callback.not_found",
@@ -167,4 +167,23 @@ pub(super) fn find(name: &str) -> Option<&'static Code> {
 /// What a code says in general.
 pub fn title(name: &str) -> &'static str {
     find(name).map_or("Problem", |code| code.title)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CODES;
+
+    #[test]
+    fn every_code_is_in_the_document() {
+        let document = include_str!("../../../docs/api/problems.md");
+        for code in CODES {
+            let row = format!("| `{}` | {} | {} |\n", code.name, code.title, code.advice);
+            assert!(document.contains(&row), "docs/api/problems.md lacks the row\n{row}");
+        }
+        assert_eq!(
+            document.matches("\n| `").count(),
+            CODES.len(),
+            "docs/api/problems.md names others"
+        );
+    }
 }

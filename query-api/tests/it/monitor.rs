@@ -151,6 +151,8 @@ async fn message_statistics_of_a_span() {
         .get(&format!("/api/v1/monitor/messages/stats?tenant_id={TENANT_B}"))
         .await;
     assert_eq!(answer.body["code"], "tenant.mismatch");
+    let answer = world.get("/api/v1/monitor/messages/stats?tenant_id=acme").await;
+    assert_eq!(answer.body["errors"][0]["pointer"], "?tenant_id");
 }
 
 #[tokio::test]

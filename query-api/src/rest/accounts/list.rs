@@ -48,7 +48,7 @@ pub(crate) async fn handler(
 ) -> Result<Json<Accounts>, Problem> {
     read.call.require(Permission::AccountRead)?;
     let mut params = QueryParams::parse(query.as_deref());
-    let tenant_id = params.text("tenant_id");
+    let tenant_id = params.uuid("tenant_id");
     let filter = AccountFilter {
         status: params.parsed("status", "out_of_range", "a status of an account", AccountStatus::parse),
         search: params.text("q").filter(|q| !q.is_empty()),
@@ -70,7 +70,7 @@ pub(crate) async fn handler(
     );
     let page = page_of(&mut params);
     params.finish()?;
-    read.call.require_tenant(tenant_id.as_deref())?;
+    read.call.require_tenant(tenant_id)?;
     let (rows, total) = accounts::list(&read.session, &filter, sort.unwrap_or_default(), page).await?;
     let accounts = account::show(rows, read.session.vault(), read.session.now()).await?;
     Ok(Json(Accounts {

@@ -44,10 +44,10 @@ pub(crate) async fn handler(
 ) -> Result<Json<MessageStats>, Problem> {
     read.call.require(Permission::MonitorRead)?;
     let mut params = QueryParams::parse(query.as_deref());
-    let tenant_id = params.text("tenant_id");
+    let tenant_id = params.uuid("tenant_id");
     let (start, end) = span_of(&mut params, read.session.now());
     params.finish()?;
-    read.call.require_tenant(tenant_id.as_deref())?;
+    read.call.require_tenant(tenant_id)?;
     let totals = state
         .facts()
         .message_totals(read.session.tenant_id(), start, end)
