@@ -7,7 +7,7 @@ use async_graphql::{ID, Object, Result, SimpleObject};
 use super::connection::{Counted, Page, page};
 use super::enums::{AccountStatus, Gateway, OperatorType};
 use super::message::Message;
-use super::page::{PageArguments, page_cost};
+use super::page::{page_cost, window};
 use super::reader::Reader;
 use crate::timestamp::Timestamp;
 use crate::views::accounts::AccountRow;
@@ -91,13 +91,7 @@ impl Account {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<Page<StatusChange>> {
-        let window = PageArguments {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = window(first, after, last, before)?;
         let slice = self.reader.history_of(self.row.id, window).await?;
         let counted = Counted::HistoryOf(self.row.id);
         Ok(page(slice, counted, &self.reader, |row| {
@@ -123,13 +117,7 @@ impl Account {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<Page<Message>> {
-        let window = PageArguments {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = window(first, after, last, before)?;
         let slice = self.reader.messages_of(self.row.id, window).await?;
         let counted = Counted::MessagesOf(self.row.id);
         Ok(page(slice, counted, &self.reader, |row| {

@@ -7,7 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::Value;
-use weft_platform::http::{Node, Problem, QueryParams, json_body, read_body, read_object};
+use weft_platform::http::{Node, Problem, QueryParams, json_body, parse_json, read_body, read_object};
 
 use super::error::finish;
 use crate::state::QueryState;
@@ -40,7 +40,7 @@ pub(crate) async fn get(State(state): State<QueryState>, headers: HeaderMap, Raw
     }
     let operation = params.text("operationName");
     let variables = params.parsed("variables", "type", "a JSON object", |text| {
-        serde_json::from_str::<Value>(text).ok().filter(Value::is_object)
+        parse_json(text.as_bytes()).ok().filter(Value::is_object)
     });
     let _ = params.text("extensions");
     if text.is_none() {
@@ -61,12 +61,12 @@ async fn answer(state: &QueryState, headers: &HeaderMap, mut request: Request, o
         Err(problem) => return problem.into_response(),
     };
     if only_queries && !is_query(&mut request) {
-        return Problem::new(
+        let problem = Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "route.method",
             "GET takes queries only; subscriptions are served at /graphql/ws",
-        )
-        .into_response();
+        );
+        return ([(header::ALLOW, "POST")], problem).into_response();
     }
     let request = state.prepare_read(request, &read);
     let mut response = finish(state.schema().execute(request).await);

@@ -6,38 +6,33 @@ use crate::views::page::{Key, Window, read_cursor};
 const DEFAULT: i32 = 20;
 const LARGEST: i32 = 100;
 
-/// The arguments of a connection as they came.
-pub(crate) struct PageArguments {
-    pub(crate) first: Option<i32>,
-    pub(crate) after: Option<String>,
-    pub(crate) last: Option<i32>,
-    pub(crate) before: Option<String>,
-}
-
-impl PageArguments {
-    /// `BAD_PAGE` for a size out of range, both sizes, or a cursor of somebody else's.
-    pub(crate) fn window<K: Key>(self) -> Result<Window<K>, QueryError> {
-        let (take, from_end) = match (self.first, self.last) {
-            (Some(_), Some(_)) => return Err(QueryError::BadPage("give first or last, not both")),
-            (first, None) => (first.unwrap_or(DEFAULT), false),
-            (None, Some(last)) => (last, true),
-        };
-        if !(1..=LARGEST).contains(&take) {
-            return Err(QueryError::BadPage("first and last are 1 to 100"));
-        }
-        let place = |cursor: Option<String>| match cursor {
-            None => Ok(None),
-            Some(cursor) => read_cursor(&cursor)
-                .map(Some)
-                .ok_or(QueryError::BadPage("a cursor is what this connection gave, unchanged")),
-        };
-        Ok(Window {
-            after: place(self.after)?,
-            before: place(self.before)?,
-            take: i64::from(take),
-            from_end,
-        })
+/// The arguments of a connection. `BAD_PAGE` for a size out of range, both sizes, or a cursor of somebody else's.
+pub(crate) fn window<K: Key>(
+    first: Option<i32>,
+    after: Option<String>,
+    last: Option<i32>,
+    before: Option<String>,
+) -> Result<Window<K>, QueryError> {
+    let (take, from_end) = match (first, last) {
+        (Some(_), Some(_)) => return Err(QueryError::BadPage("give first or last, not both")),
+        (first, None) => (first.unwrap_or(DEFAULT), false),
+        (None, Some(last)) => (last, true),
+    };
+    if !(1..=LARGEST).contains(&take) {
+        return Err(QueryError::BadPage("first and last are 1 to 100"));
     }
+    let place = |cursor: Option<String>| match cursor {
+        None => Ok(None),
+        Some(cursor) => read_cursor(&cursor)
+            .map(Some)
+            .ok_or(QueryError::BadPage("a cursor is what this connection gave, unchanged")),
+    };
+    Ok(Window {
+        after: place(after)?,
+        before: place(before)?,
+        take: i64::from(take),
+        from_end,
+    })
 }
 
 /// What a page costs: its rows times what each row selects.
@@ -50,25 +45,19 @@ pub(crate) fn page_cost(first: Option<i32>, last: Option<i32>, child: usize) -> 
 mod tests {
     use super::*;
 
-    fn window(first: Option<i32>, last: Option<i32>, after: Option<&str>) -> Result<Window<i64>, QueryError> {
-        PageArguments {
-            first,
-            after: after.map(str::to_owned),
-            last,
-            before: None,
-        }
-        .window()
+    fn read(first: Option<i32>, last: Option<i32>, after: Option<&str>) -> Result<Window<i64>, QueryError> {
+        window(first, after.map(str::to_owned), last, None)
     }
 
     #[test]
     fn pages_outside_the_contract_are_bad() {
         for (first, last) in [(Some(0), None), (Some(101), None), (None, Some(-1)), (Some(1), Some(1))] {
             assert!(
-                matches!(window(first, last, None), Err(QueryError::BadPage(_))),
+                matches!(read(first, last, None), Err(QueryError::BadPage(_))),
                 "{first:?} {last:?}"
             );
         }
-        assert!(matches!(window(None, None, Some("?")), Err(QueryError::BadPage(_))));
-        assert_eq!(window(None, None, None).unwrap().take, 20);
+        assert!(matches!(read(None, None, Some("?")), Err(QueryError::BadPage(_))));
+        assert_eq!(read(None, None, None).unwrap().take, 20);
     }
 }

@@ -12,7 +12,7 @@ use super::conversation::Conversation;
 use super::enums::{AccountStatus, MessageStatus, StatsInterval};
 use super::error::QueryError;
 use super::message::Message;
-use super::page::{PageArguments, page_cost};
+use super::page::{page_cost, window};
 use super::reader::Reader;
 use super::stats::MessageStatsBucket;
 use crate::state::QueryState;
@@ -98,13 +98,7 @@ impl Query {
     ) -> Result<Page<Account>> {
         require(ctx, Permission::AccountRead)?;
         let reader = ctx.data::<Reader>()?;
-        let window = PageArguments {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = window(first, after, last, before)?;
         let filter = filter.unwrap_or_default();
         if holds_nul(filter.search.as_ref()) {
             return Ok(nothing(reader));
@@ -141,13 +135,7 @@ impl Query {
     ) -> Result<Page<Message>> {
         require(ctx, Permission::MessageRead)?;
         let reader = ctx.data::<Reader>()?;
-        let window = PageArguments {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = window(first, after, last, before)?;
         let Some(filter) = filter.unwrap_or_default().read() else {
             return Ok(nothing(reader));
         };
@@ -173,13 +161,7 @@ impl Query {
     ) -> Result<Page<Conversation>> {
         require(ctx, Permission::AccountRead)?;
         let reader = ctx.data::<Reader>()?;
-        let window = PageArguments {
-            first,
-            after,
-            last,
-            before,
-        }
-        .window()?;
+        let window = window(first, after, last, before)?;
         let Some(account_id) = read_id(&account_id) else {
             return Ok(nothing(reader));
         };

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use weft_domain::account::{AccountStatus, GatewayKind};
 
 use super::column::word;
-use super::page::{COUNTED, NumberedPage, Place, Slice, Total, Window};
-use super::{like_anywhere, push_window};
+use super::page::{NumberedPage, Place, Slice, Total, Window};
+use super::{Shown, fetch, like_anywhere, note, push_page, push_window};
 use crate::error::ReadError;
 use crate::session::Session;
 
@@ -87,6 +87,12 @@ impl FromRow<'_, PgRow> for AccountRow {
             updated_at: row.try_get("updated_at")?,
             version: row.try_get("version")?,
         })
+    }
+}
+
+impl Shown for AccountRow {
+    fn stream(&self) -> (Uuid, i64) {
+        (self.id, self.version)
     }
 }
 
@@ -186,9 +192,7 @@ pub(crate) async fn by_ids(
 
 pub(crate) async fn find_many(session: &Session, ids: &[Uuid]) -> Result<Vec<AccountRow>, ReadError> {
     let rows = by_ids(&mut *session.connection().await?, session.tenant_id(), ids).await?;
-    for row in &rows {
-        session.observed().note(row.id, row.version);
-    }
+    note(session, &rows);
     Ok(rows)
 }
 
@@ -216,11 +220,7 @@ pub(crate) async fn list(
     let mut query = QueryBuilder::new(SELECT);
     filter.push(&mut query, session.tenant_id());
     query.push(sort.order());
-    query
-        .push(" limit ")
-        .push_bind(page.size)
-        .push(" offset ")
-        .push_bind(page.offset());
+    push_page(&mut query, page);
     Ok((fetch(session, query).await?, total))
 }
 
@@ -238,21 +238,5 @@ pub(crate) async fn window(
 pub(crate) async fn count(session: &Session, filter: &AccountFilter) -> Result<Total, ReadError> {
     let mut query = QueryBuilder::new("select count(*) from (select from views.accounts a");
     filter.push(&mut query, session.tenant_id());
-    query.push(" limit ").push_bind(COUNTED + 1).push(") counted");
-    let counted: i64 = query
-        .build_query_scalar()
-        .fetch_one(&mut *session.connection().await?)
-        .await?;
-    Ok(Total::of(counted))
-}
-
-async fn fetch(session: &Session, mut query: QueryBuilder<'_, Postgres>) -> Result<Vec<AccountRow>, ReadError> {
-    let rows: Vec<AccountRow> = query
-        .build_query_as()
-        .fetch_all(&mut *session.connection().await?)
-        .await?;
-    for row in &rows {
-        session.observed().note(row.id, row.version);
-    }
-    Ok(rows)
+    super::count(session, query).await
 }

@@ -10,8 +10,8 @@ use weft_domain::conversation::IncomingContent;
 use weft_domain::message::MessageType;
 
 use super::column::{optional_word, word};
-use super::page::{COUNTED, NumberedPage, Place, Slice, Total, Window};
-use super::push_window;
+use super::page::{NumberedPage, Place, Slice, Total, Window};
+use super::{Shown, fetch, push_page, push_window};
 use crate::error::ReadError;
 use crate::personal::{Batch, Vault, mask_name, mask_text};
 use crate::session::Session;
@@ -77,6 +77,12 @@ impl FromRow<'_, PgRow> for ConversationRow {
     }
 }
 
+impl Shown for ConversationRow {
+    fn stream(&self) -> (Uuid, i64) {
+        (self.id, self.version)
+    }
+}
+
 /// A conversation with its sealed fields opened, or masked.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenedConversation {
@@ -106,8 +112,8 @@ pub(crate) async fn list(
     let order = if oldest_first { "asc" } else { "desc" };
     let mut query = QueryBuilder::new(SELECT);
     query.push_bind(account);
-    query.push(format!(" order by c.created_at {order}, c.id {order} limit "));
-    query.push_bind(page.size).push(" offset ").push_bind(page.offset());
+    query.push(format!(" order by c.created_at {order}, c.id {order}"));
+    push_page(&mut query, page);
     Ok((fetch(session, query).await?, total))
 }
 
@@ -123,28 +129,9 @@ pub(crate) async fn window(
 }
 
 pub(crate) async fn count(session: &Session, account: Uuid) -> Result<Total, ReadError> {
-    let counted: i64 = sqlx::query_scalar(
-        "select count(*) from (select from views.conversations c where c.account_id = $1 limit $2) counted",
-    )
-    .bind(account)
-    .bind(COUNTED + 1)
-    .fetch_one(&mut *session.connection().await?)
-    .await?;
-    Ok(Total::of(counted))
-}
-
-async fn fetch(
-    session: &Session,
-    mut query: QueryBuilder<'_, sqlx::Postgres>,
-) -> Result<Vec<ConversationRow>, ReadError> {
-    let rows: Vec<ConversationRow> = query
-        .build_query_as()
-        .fetch_all(&mut *session.connection().await?)
-        .await?;
-    for row in &rows {
-        session.observed().note(row.id, row.version);
-    }
-    Ok(rows)
+    let mut query = QueryBuilder::new("select count(*) from (select from views.conversations c where c.account_id = ");
+    query.push_bind(account);
+    super::count(session, query).await
 }
 
 /// Opens the rows' sealed fields together.

@@ -11,6 +11,7 @@ use weft_domain::account::AccountStatus;
 
 use super::column::{optional_word, word};
 use super::page::{COUNTED, NumberedPage, Total, Window};
+use super::{Shown, note};
 use crate::error::ReadError;
 use crate::session::Session;
 
@@ -41,12 +42,26 @@ impl FromRow<'_, PgRow> for HistoryRow {
             new_status: word(row, "new_status", AccountStatus::parse)?,
             reason: row.try_get("reason")?,
             error_message: row.try_get("error_message")?,
-            extra_data: row.try_get("extra_data")?,
+            extra_data: without_login_token(row.try_get("extra_data")?),
             operator_id: row.try_get("operator_id")?,
             operator_type: row.try_get("operator_type")?,
             created_at: row.try_get("created_at")?,
         })
     }
+}
+
+impl Shown for HistoryRow {
+    fn stream(&self) -> (Uuid, i64) {
+        (self.account_id, self.sequence)
+    }
+}
+
+/// The token of a login lets its holder take part in it: that is not for all who may read the account.
+fn without_login_token(mut extra_data: Option<Value>) -> Option<Value> {
+    if let Some(Value::Object(fields)) = &mut extra_data {
+        fields.remove("login_token");
+    }
+    extra_data
 }
 
 /// A page of one account's history.
@@ -112,10 +127,4 @@ pub(crate) async fn count_by_account(session: &Session, accounts: &[Uuid]) -> Re
     .fetch_all(&mut *session.connection().await?)
     .await?;
     Ok(counts.into_iter().map(|(id, n)| (id, Total::of(n))).collect())
-}
-
-fn note(session: &Session, rows: &[HistoryRow]) {
-    for row in rows {
-        session.observed().note(row.account_id, row.sequence);
-    }
 }

@@ -11,7 +11,7 @@ use weft_domain::message::{MessageStatus, MessageType};
 
 use super::column::word;
 use super::page::{COUNTED, NumberedPage, Place, Slice, Total, Window};
-use super::push_window;
+use super::{Shown, fetch, note, push_page, push_window};
 use crate::error::ReadError;
 use crate::session::Session;
 
@@ -73,6 +73,12 @@ impl FromRow<'_, PgRow> for MessageRow {
             updated_at: row.try_get("updated_at")?,
             version: row.try_get("version")?,
         })
+    }
+}
+
+impl Shown for MessageRow {
+    fn stream(&self) -> (Uuid, i64) {
+        (self.id, self.version)
     }
 }
 
@@ -181,11 +187,7 @@ pub(crate) async fn list(
     let mut query = select();
     filter.push(&mut query, session.tenant_id());
     query.push(sort.order());
-    query
-        .push(" limit ")
-        .push_bind(page.size)
-        .push(" offset ")
-        .push_bind(page.offset());
+    push_page(&mut query, page);
     Ok((fetch(session, query).await?, total))
 }
 
@@ -203,12 +205,7 @@ pub(crate) async fn window(
 pub(crate) async fn count(session: &Session, filter: &MessageFilter) -> Result<Total, ReadError> {
     let mut query = QueryBuilder::new("select count(*) from (select from views.messages m");
     filter.push(&mut query, session.tenant_id());
-    query.push(" limit ").push_bind(COUNTED + 1).push(") counted");
-    let counted: i64 = query
-        .build_query_scalar()
-        .fetch_one(&mut *session.connection().await?)
-        .await?;
-    Ok(Total::of(counted))
+    super::count(session, query).await
 }
 
 /// Messages that changed since a time, oldest change first, at most `limit`. No index leads to changes: what was created
@@ -245,7 +242,7 @@ pub(crate) async fn windows(
     push_window(&mut query, "m", window);
     query.push(") m");
     let mut by_account: HashMap<Uuid, Vec<MessageRow>> = HashMap::new();
-    for row in fetch(session, query).await? {
+    for row in fetch::<MessageRow>(session, query).await? {
         by_account.entry(row.account_id).or_default().push(row);
     }
     Ok(by_account)
@@ -266,19 +263,4 @@ pub(crate) async fn count_by_account(session: &Session, accounts: &[Uuid]) -> Re
 
 fn select() -> QueryBuilder<'static, Postgres> {
     QueryBuilder::new(format!("select {COLUMNS} from views.messages m"))
-}
-
-async fn fetch(session: &Session, mut query: QueryBuilder<'_, Postgres>) -> Result<Vec<MessageRow>, ReadError> {
-    let rows: Vec<MessageRow> = query
-        .build_query_as()
-        .fetch_all(&mut *session.connection().await?)
-        .await?;
-    note(session, &rows);
-    Ok(rows)
-}
-
-fn note(session: &Session, rows: &[MessageRow]) {
-    for row in rows {
-        session.observed().note(row.id, row.version);
-    }
 }

@@ -8,9 +8,51 @@ pub(crate) mod history;
 pub(crate) mod messages;
 pub(crate) mod page;
 
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Postgres, QueryBuilder};
+use uuid::Uuid;
 
-use self::page::{Place, Window};
+use self::page::{COUNTED, NumberedPage, Place, Total, Window};
+use crate::error::ReadError;
+use crate::session::Session;
+
+/// A row that shows a stream as of a version.
+trait Shown: for<'r> FromRow<'r, PgRow> + Send + Unpin {
+    fn stream(&self) -> (Uuid, i64);
+}
+
+/// Remembers what `rows` have shown.
+fn note(session: &Session, rows: &[impl Shown]) {
+    for (id, version) in rows.iter().map(Shown::stream) {
+        session.observed().note(id, version);
+    }
+}
+
+/// The rows of a statement.
+async fn fetch<R: Shown>(session: &Session, mut query: QueryBuilder<'_, Postgres>) -> Result<Vec<R>, ReadError> {
+    let rows: Vec<R> = query
+        .build_query_as()
+        .fetch_all(&mut *session.connection().await?)
+        .await?;
+    note(session, &rows);
+    Ok(rows)
+}
+
+/// How many rows a statement finds that begins with `select count(*) from (` and does not close it.
+async fn count(session: &Session, mut query: QueryBuilder<'_, Postgres>) -> Result<Total, ReadError> {
+    query.push(" limit ").push_bind(COUNTED + 1).push(") counted");
+    let counted: i64 = query
+        .build_query_scalar()
+        .fetch_one(&mut *session.connection().await?)
+        .await?;
+    Ok(Total::of(counted))
+}
+
+/// Limits to a numbered page.
+fn push_page(query: &mut QueryBuilder<'_, Postgres>, page: NumberedPage) {
+    query.push(" limit ").push_bind(page.size);
+    query.push(" offset ").push_bind(page.offset());
+}
 
 /// Narrows to a window over `created_at` and `id` of the table that `of` names, orders and limits.
 fn push_window(query: &mut QueryBuilder<'_, Postgres>, of: &str, window: &Window<Place>) {

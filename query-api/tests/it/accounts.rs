@@ -159,6 +159,12 @@ async fn every_wrong_parameter_is_listed() {
         (answer.status, &answer.body["code"]),
         (StatusCode::FORBIDDEN, &json!("tenant.mismatch"))
     );
+    // What is no id at all is malformed, as it is in a body.
+    let answer = world.get("/api/v1/accounts?tenant_id=acme").await;
+    assert_eq!(
+        (answer.status, &answer.body["errors"][0]["pointer"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("?tenant_id"))
+    );
     for path in ["", "/status", "/status-history", "/conversations"] {
         world.account(id(1), json!({})).await;
         let answer = world.get(&format!("/api/v1/accounts/{}{path}?verbose=1", id(1))).await;
@@ -258,7 +264,7 @@ async fn the_status_history_is_newest_first() {
     world.history(id(1), 3, json!({})).await;
     let error = json!({
         "old_status": "logging_in", "new_status": "error", "reason": "instance_unavailable",
-        "error_message": "no answer", "extra_data": {"attempt": 1}, "operator_id": null, "operator_type": "system",
+        "error_message": "no answer", "extra_data": {"attempt": 1, "login_token": id(9)}, "operator_id": null, "operator_type": "system",
     });
     world.history(id(1), 7, error).await;
     world.history(id(2), 1, json!({"new_status": "created"})).await;

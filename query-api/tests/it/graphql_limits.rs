@@ -70,6 +70,10 @@ async fn errors_have_codes() {
                 .to_owned(),
             "BAD_RANGE",
         ),
+        (
+            "subscription { messageChanged { id } again: messageChanged { id } }".to_owned(),
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
     ] {
         assert_eq!(code_of(&world, &query).await, code, "{query}");
     }
@@ -130,6 +134,18 @@ async fn a_body_that_is_no_request_is_refused_as_a_problem() {
             StatusCode::UNPROCESSABLE_ENTITY,
             "request.invalid",
         ),
+        (
+            "application/json",
+            "{\"query\": \"{ __typename }\", \"colour\": 1}",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "request.invalid",
+        ),
+        (
+            "application/json",
+            "{\"query\": \"{ __typename }\", \"query\": \"{ __typename }\"}",
+            StatusCode::BAD_REQUEST,
+            "request.malformed",
+        ),
     ] {
         let request = Request::post("/graphql")
             .header("authorization", "Bearer dev-token-a")
@@ -151,6 +167,7 @@ async fn a_body_over_one_mebibyte_is_too_large() {
         (answer.status, &answer.body["code"]),
         (StatusCode::PAYLOAD_TOO_LARGE, &json!("request.too_large"))
     );
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
 }
 
 #[tokio::test]
@@ -161,7 +178,14 @@ async fn a_query_may_come_in_the_query_string() {
         .await;
     assert_eq!(answer.body, json!({"data": {"accounts": {"totalCount": 0}}}));
     let answer = world.get("/graphql?query=subscription{messageChanged{id}}").await;
-    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(
+        (answer.status, answer.headers["allow"].to_str().unwrap()),
+        (StatusCode::METHOD_NOT_ALLOWED, "POST")
+    );
+    let answer = world
+        .get("/graphql?query=%7B__typename%7D&variables=%7B%22n%22:1,%22n%22:2%7D")
+        .await;
+    assert_eq!(answer.body["errors"][0]["pointer"], "?variables");
     let answer = world.get("/graphql?variables=1&colour=red").await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(answer.body["errors"].as_array().unwrap().len(), 3);

@@ -111,6 +111,32 @@ async fn strangers_are_closed_as_forbidden() {
 }
 
 #[tokio::test]
+async fn a_subscription_has_one_field_at_its_root() {
+    let world = World::new().await;
+    let mut client = Client::open(serve(&world).await, "dev-token-a").await;
+    for query in [
+        "subscription { messageChanged { id } again: messageChanged { id } }",
+        "subscription { messageChanged { id } ... { again: messageChanged { id } } }",
+        "subscription { ...A } fragment A on Subscription { ...B messageChanged { id } } \
+         fragment B on Subscription { again: messageChanged { id } }",
+    ] {
+        client.subscribe("1", query, json!({})).await;
+        let Seen::Frame(frame) = client.next().await else {
+            panic!("closed")
+        };
+        assert_eq!(
+            (&frame["type"], &frame["id"]),
+            (&json!("error"), &json!("1")),
+            "{query}"
+        );
+        assert_eq!(
+            frame["payload"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED",
+            "{frame}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn who_does_not_say_who_he_is_is_closed_after_five_seconds() {
     let world = World::new().await;
     let mut client = Client::connect(serve(&world).await, "graphql-transport-ws").await;
@@ -172,7 +198,10 @@ async fn queries_are_answered_and_wrong_ones_refused_without_ending_the_connecti
         panic!("closed")
     };
     assert_eq!((&frame["type"], &frame["id"]), (&json!("error"), &json!("wrong")));
-    assert_eq!(frame["payload"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED");
+    assert_eq!(
+        frame["payload"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED",
+        "{frame}"
+    );
 
     client
         .subscribe(

@@ -5,13 +5,14 @@ use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use weft_platform::http::{Permission, Problem, QueryParams};
+use weft_platform::http::Problem;
 
-use crate::rest::answer::{PageNumbers, page_of, sort_of};
-use crate::rest::path::{AccountPath, account_not_found};
+use super::list_of_account;
+use crate::rest::answer::PageNumbers;
+use crate::rest::path::AccountPath;
 use crate::state::Read;
 use crate::timestamp::Timestamp;
-use crate::views::{accounts, conversations};
+use crate::views::conversations;
 
 /// One conversation of an account.
 #[derive(Serialize, ToSchema)]
@@ -68,14 +69,7 @@ pub(crate) async fn handler(
     AccountPath(id): AccountPath,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Conversations>, Problem> {
-    read.call.require(Permission::AccountRead)?;
-    let mut params = QueryParams::parse(query.as_deref());
-    let oldest_first = sort_of(&mut params, &[("-created_at", false), ("created_at", true)]).unwrap_or(false);
-    let page = page_of(&mut params);
-    params.finish()?;
-    if !accounts::exists(&read.session, id).await? {
-        return Err(account_not_found());
-    }
+    let (oldest_first, page) = list_of_account(&read, id, query.as_deref()).await?;
     let (rows, total) = conversations::list(&read.session, id, oldest_first, page).await?;
     let shown = conversations::open(rows, read.session.vault()).await?;
     let conversations = shown.into_iter().map(|shown| Conversation {

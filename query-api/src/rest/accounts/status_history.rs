@@ -5,13 +5,13 @@ use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use weft_platform::http::{Permission, Problem, QueryParams};
+use weft_platform::http::Problem;
 
-use crate::rest::answer::{PageNumbers, page_of, sort_of};
-use crate::rest::path::{AccountPath, account_not_found};
+use super::list_of_account;
+use crate::rest::answer::PageNumbers;
+use crate::rest::path::AccountPath;
 use crate::state::Read;
 use crate::timestamp::Timestamp;
-use crate::views::accounts;
 use crate::views::history::{self, HistoryRow};
 
 /// One change of status.
@@ -77,14 +77,7 @@ pub(crate) async fn handler(
     AccountPath(id): AccountPath,
     RawQuery(query): RawQuery,
 ) -> Result<Json<History>, Problem> {
-    read.call.require(Permission::AccountRead)?;
-    let mut params = QueryParams::parse(query.as_deref());
-    let oldest_first = sort_of(&mut params, &[("-created_at", false), ("created_at", true)]).unwrap_or(false);
-    let page = page_of(&mut params);
-    params.finish()?;
-    if !accounts::exists(&read.session, id).await? {
-        return Err(account_not_found());
-    }
+    let (oldest_first, page) = list_of_account(&read, id, query.as_deref()).await?;
     let (rows, total) = history::list(&read.session, id, oldest_first, page).await?;
     Ok(Json(History {
         history: rows.into_iter().map(Into::into).collect(),
