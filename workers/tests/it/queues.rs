@@ -129,7 +129,7 @@ async fn two_that_take_the_same_messages_out_do_not_deadlock_whatever_their_plan
         config.log.url = Secret(format!("{}?{settings}", config.log.url.expose()));
         config
     };
-    let by_key = planned("options[enable_seqscan]=off");
+    let by_key = planned("options[enable_seqscan]=off&options[enable_bitmapscan]=off");
     let as_it_lies = planned("options[enable_indexscan]=off&options[enable_bitmapscan]=off");
     let ids = [1, 2, 3].map(Uuid::from_u128);
     for lane_owner in [false, true] {
