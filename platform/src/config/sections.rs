@@ -192,12 +192,12 @@ impl Default for KafkaSection {
     }
 }
 
+            tls: false,
+            ca_file: None,
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSection {
     /// `weft all`.
-            tls: false,
-            ca_file: None,
     pub listen: SocketAddr,
     /// `weft command-api` alone.
     pub command_listen: SocketAddr,

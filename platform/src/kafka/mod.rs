@@ -51,6 +51,12 @@ impl KafkaSection {
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
+        if self.tls {
+            config.set("security.protocol", "ssl");
+            if let Some(ca_file) = &self.ca_file {
+                config.set("ssl.ca.location", ca_file.to_string_lossy());
+            }
+        }
         config.set("reconnect.backoff.ms", "50");
         config.set("reconnect.backoff.max.ms", "2000");
         config.set("topic.metadata.refresh.interval.ms", "30000");
@@ -70,5 +76,23 @@ impl KafkaSection {
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", "131072");
         config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::producer::FutureProducer;
+
+    use super::*;
+
+    #[test]
+    fn brokers_that_speak_tls_are_spoken_to_where_the_build_can() {
+        let kafka = KafkaSection {
+            tls: true,
+            ..KafkaSection::default()
+        };
+        assert_eq!(kafka.client().get("security.protocol"), Some("ssl"));
+        let made: Result<FutureProducer, _> = kafka.producer().create();
+        assert_eq!(made.is_ok(), cfg!(feature = "tls"), "{:?}", made.err());
     }
 }
