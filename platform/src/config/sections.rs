@@ -169,6 +169,10 @@ impl Default for TopicPartitions {
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaSection {
     pub brokers: String,
+    /// Whether the brokers speak TLS; needs a build with the feature `tls`.
+    pub tls: bool,
+    /// PEM file of the authorities that sign the brokers' certificates; without one, this machine's own.
+    pub ca_file: Option<PathBuf>,
     /// What stands before the aggregate's name in a topic.
     pub topic_prefix: String,
     pub partitions: TopicPartitions,
@@ -180,11 +184,9 @@ impl Default for KafkaSection {
     fn default() -> Self {
         Self {
             brokers: "127.0.0.1:19092".to_owned(),
+            tls: false,
+            ca_file: None,
             topic_prefix: "weft.events.".to_owned(),
-    /// Whether the brokers speak TLS; needs a build with the feature `tls`.
-    pub tls: bool,
-    /// PEM file of the authorities that sign the brokers' certificates; without one, this machine's own.
-    pub ca_file: Option<PathBuf>,
             partitions: TopicPartitions::default(),
             replication_factor: 1,
             retention_hours: 7 * 24,
@@ -192,8 +194,6 @@ impl Default for KafkaSection {
     }
 }
 
-            tls: false,
-            ca_file: None,
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSection {
