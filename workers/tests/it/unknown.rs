@@ -129,6 +129,15 @@ async fn an_operator_lets_an_unknown_message_be_sent_again() {
         .await;
     let id = world.text(account, "S:1001", "没有送到").await;
     world.message_in(id, &[M::Unknown]).await;
+    let told = world.message(id).await.error_message.expect("a reason");
+    assert!(
+        told.starts_with("it is not known whether WeCom took the message: the connection broke"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("resolve the message as sent, failed or resend"),
+        "{told}"
+    );
     let command = MessageCommand::Resolve {
         outcome: ResolvedOutcome::Resend,
         by: ResolvedBy::Operator,
