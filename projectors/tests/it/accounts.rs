@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 
-use chrono::Utc;
 use sqlx::Row;
 use uuid::Uuid;
 use weft_domain::TenantId;
 use weft_domain::account::{Account, AccountCommand};
+use weft_platform::clock::Clock;
 use weft_projectors::accounts::Accounts;
 
 use crate::support::history::History;
@@ -89,7 +89,7 @@ async fn accounts_are_the_same_rows_in_any_batches_and_agree_with_the_aggregate(
 async fn an_account_whose_instance_is_made_after_all_shows_no_failure() {
     let stores = Stores::views().await;
     let mut history = History::new(&stores.config.kafka, 1);
-    let (tenant, now) = (TenantId(Uuid::from_u128(0xa)), Utc::now());
+    let (tenant, now) = (TenantId(Uuid::from_u128(0xa)), Clock::system().now());
     let id = history.new_account(tenant);
     let shown = async || -> (Option<String>, Option<String>) {
         sqlx::query_as("select reason, error_message from accounts where id = $1")
