@@ -118,6 +118,15 @@ pub(crate) fn problem_of<E: Refusal>(error: ExecuteError<E>) -> Problem {
             // No command of a caller claims these.
             ClaimKind::InstanceGuid | ClaimKind::TenantCode => defect(&claim.kind.as_str()),
         },
+        ExecuteError::QuotaExceeded(exceeded) => {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota.exceeded", exceeded)
+        }
+        ExecuteError::Overloaded => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "log.unavailable",
+            "the event log has too much to do; nothing was changed: try again, a POST with the same Idempotency-Key",
+        )
+        .with_retry_after(1),
         ExecuteError::EventTooLarge => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "request.too_large",

@@ -1,6 +1,6 @@
 //! What the log needs to know of an aggregate, beside `cqrs_es::Aggregate`.
 
-use crate::ClaimChange;
+use crate::{ClaimChange, QuotaChange};
 
 /// An aggregate whose events live in Weft's log. `decide` is pure; `cqrs_es::Aggregate::handle` is thin glue over it.
 pub trait LogAggregate: cqrs_es::Aggregate + Clone + 'static {
@@ -13,6 +13,17 @@ pub trait LogAggregate: cqrs_es::Aggregate + Clone + 'static {
 
     /// Claims taken and released by `events`, decided against the state before them.
     fn claims(&self, events: &[Self::Event]) -> Vec<ClaimChange>;
+
+    /// Quotas used and given back by `events`, decided against the state before them.
+    fn quotas(&self, _: &[Self::Event]) -> Vec<QuotaChange> {
+        Vec::new()
+    }
+
+    /// Whether `command` is one that begins a stream under a fresh id: then nobody needs to look whether the stream
+    /// exists already before the append's optimistic lock does.
+    fn begins_stream(_: &Self::Command) -> bool {
+        false
+    }
 }
 
 /// Implements `cqrs_es::Aggregate` for a `LogAggregate` that has an inherent `fold(&mut self, Event)`.

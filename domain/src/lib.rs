@@ -10,6 +10,7 @@ pub mod ids;
 pub mod log_order;
 pub mod message;
 pub mod metadata;
+pub mod quota;
 pub mod sealed;
 pub mod tenant;
 #[cfg(test)]
@@ -22,4 +23,5 @@ pub use ids::{AccountId, BatchId, ConversationId, InvalidWecomConversationId, Lo
 pub use ids::{WecomConversationId, WecomConversationKind};
 pub use log_order::LogOrder;
 pub use metadata::{ActorType, Metadata};
+pub use quota::{Quota, QuotaChange, QuotaKind};
 pub use sealed::Sealed;

@@ -9,7 +9,7 @@ use super::error::AccountError;
 use super::event::{AccountEvent, UserInfo};
 use super::status::{AccountStatus, GatewayKind};
 use crate::aggregate::cqrs_aggregate;
-use crate::{Claim, ClaimChange, LogAggregate, LoginAttemptId, Sealed, TenantId};
+use crate::{Claim, ClaimChange, LogAggregate, LoginAttemptId, Quota, QuotaChange, Sealed, TenantId};
 
 /// A login code that is or was shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -299,5 +299,24 @@ impl LogAggregate for Account {
             }
         }
         changes
+    }
+    fn quotas(&self, events: &[AccountEvent]) -> Vec<QuotaChange> {
+        let count = |tenant, by| QuotaChange {
+            quota: Quota::TenantAccounts(tenant),
+            on: None,
+            by,
+        };
+        events
+            .iter()
+            .filter_map(|event| match event {
+                AccountEvent::AccountCreated { tenant_id, .. } => Some(count(*tenant_id, 1)),
+                AccountEvent::AccountDeleted { .. } => Some(count(self.tenant_id?, -1)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn begins_stream(command: &AccountCommand) -> bool {
+        matches!(command, AccountCommand::Create { .. })
     }
 }

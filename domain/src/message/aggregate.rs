@@ -9,7 +9,9 @@ use super::error::MessageError;
 use super::event::{MessageEvent, Receipt, ResolvedOutcome};
 use super::status::{MessageStatus, MessageType};
 use crate::aggregate::cqrs_aggregate;
-use crate::{AccountId, BatchId, ClaimChange, LogAggregate, Sealed, TenantId, WecomConversationId};
+use crate::{
+    AccountId, BatchId, ClaimChange, LogAggregate, Quota, QuotaChange, Sealed, TenantId, WecomConversationId,
+};
 
 /// What was accepted; never changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,5 +140,45 @@ impl LogAggregate for Message {
 
     fn claims(&self, _: &[MessageEvent]) -> Vec<ClaimChange> {
         Vec::new()
+    }
+    /// A message counts on the day it is planned for, and no longer when it is cancelled; a refusal by WeCom gives
+    /// nothing back.
+    fn quotas(&self, events: &[MessageEvent]) -> Vec<QuotaChange> {
+        let count = |tenant_id, account_id, planned, by| {
+            [
+                Quota::TenantMessages(tenant_id),
+                Quota::AccountMessages(tenant_id, account_id),
+            ]
+            .map(|quota| QuotaChange {
+                quota,
+                on: Some(planned),
+                by,
+            })
+        };
+        let mut changes = Vec::new();
+        for event in events {
+            match (event, &self.accepted) {
+                (
+                    MessageEvent::MessageAccepted {
+                        tenant_id,
+                        account_id,
+                        scheduled_time,
+                        at,
+                        ..
+                    },
+                    _,
+                ) => changes.extend(count(*tenant_id, *account_id, scheduled_time.unwrap_or(*at), 1)),
+                (MessageEvent::MessageCancelled { .. }, Some(accepted)) => {
+                    let planned = accepted.scheduled_time.unwrap_or(accepted.at);
+                    changes.extend(count(accepted.tenant_id, accepted.account_id, planned, -1));
+                }
+                _ => {}
+            }
+        }
+        changes
+    }
+
+    fn begins_stream(command: &MessageCommand) -> bool {
+        matches!(command, MessageCommand::Accept(_))
     }
 }

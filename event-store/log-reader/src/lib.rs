@@ -8,6 +8,6 @@ pub mod typed;
 mod upcast;
 
 pub use head::{StreamHead, heads};
-pub use load::{LoadError, Loaded, load, load_events, load_many};
+pub use load::{LoadError, Loaded, PAGE, Wanted, load, load_events, load_many, read_streams};
 pub use stored::StoredEvent;
 pub use tail::{RawEvent, Tail};

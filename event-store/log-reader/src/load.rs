@@ -2,7 +2,7 @@
 
 use cqrs_es::Aggregate;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 use weft_domain::{LogAggregate, LogOrder};
 
 use crate::stored::order;
@@ -60,6 +60,60 @@ pub async fn load<A: LogAggregate>(pool: &PgPool, id: &str) -> Result<Loaded<A>,
         fold(&mut loaded, id, row)?;
     }
     Ok(loaded)
+}
+
+/// Most events of one stream that `read_streams` answers.
+pub const PAGE: usize = 500;
+
+/// A part of a stream to read.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub kind: &'static str,
+    pub id: String,
+    /// The version that is known already.
+    pub after: i64,
+}
+
+/// Reads parts of several streams of any kind in one round trip, for `Loaded::extend`: in the order of `wanted`, at most
+/// `PAGE` events of each.
+pub async fn read_streams(connection: &mut PgConnection, wanted: &[&Wanted]) -> Result<Vec<Vec<PgRow>>, sqlx::Error> {
+    // `= any($1)` prepared on an empty table would keep its sequential scan.
+    let rows = sqlx::query(
+        "select wanted.ordinal, stream.*
+         from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality as wanted (kind, id, after, ordinal)
+         cross join lateral (
+           select sequence, event_type, event_version, payload::text as payload,
+                  epoch, transaction_id::text::bigint as transaction_id, position,
+                  metadata ->> 'partition_key' as partition_key
+           from events
+           where aggregate_type = wanted.kind and aggregate_id = wanted.id and sequence > wanted.after
+           order by sequence limit $4) stream
+         order by wanted.ordinal, stream.sequence",
+    )
+    .bind(wanted.iter().map(|wanted| wanted.kind).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|wanted| wanted.id.as_str()).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|wanted| wanted.after).collect::<Vec<_>>())
+    .bind(PAGE as i64)
+    .fetch_all(connection)
+    .await?;
+    let mut streams: Vec<Vec<PgRow>> = wanted.iter().map(|_| Vec::new()).collect();
+    for row in rows {
+        let index = row.try_get::<i64, _>("ordinal")? as usize - 1;
+        streams[index].push(row);
+    }
+    Ok(streams)
+}
+
+impl<A: LogAggregate> Loaded<A> {
+    /// Folds what `read_streams` answered for the stream `id`; events that are folded already are passed over.
+    pub fn extend(&mut self, id: &str, rows: &[PgRow]) -> Result<(), LoadError> {
+        for row in rows {
+            if row.try_get::<i64, _>("sequence")? > self.version {
+                fold(self, id, row)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Loads several streams in one round trip, in the order of `ids`.

@@ -1,7 +1,10 @@
 //! What an append or a call can end with.
 
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
 use cqrs_es::AggregateError;
-use weft_domain::Claim;
+use weft_domain::{Claim, QuotaKind};
 use weft_log_reader::LoadError;
 
 /// Why a command was not carried out. Nothing of it was written, but for `Unavailable` with an unknown outcome: there
@@ -15,6 +18,8 @@ pub enum ExecuteError<E> {
     VersionMismatch { current: i64 },
     #[error("another {} holds this name", .0.kind.as_str())]
     ClaimTaken(Claim),
+    #[error("{0}")]
+    QuotaExceeded(QuotaExceeded),
     #[error("an event is larger than log.max_event_bytes")]
     EventTooLarge,
     #[error("the idempotency key was used for another body")]
@@ -25,9 +30,64 @@ pub enum ExecuteError<E> {
     Contended,
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
+    /// More is asked of the log than it can do: refused at once, or withdrawn after its deadline.
+    #[error("the log has too much to do")]
+    Overloaded,
     /// The stream cannot be read, or the event cannot be stored: an error of ours.
     #[error("{0}")]
     Corrupt(String),
+}
+
+/// A limit that would have been passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaExceeded {
+    pub kind: QuotaKind,
+    pub limit: i64,
+    /// The day that is used up, from its first moment to the next day's; `None` for what is not counted by day.
+    pub day: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl fmt::Display for QuotaExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = self.limit;
+        match self.kind {
+            QuotaKind::TenantAccounts => write!(f, "the tenant may have {limit} accounts")?,
+            QuotaKind::TenantMessages => write!(f, "the tenant may send {limit} messages a day")?,
+            QuotaKind::AccountMessages => write!(f, "the account may send {limit} messages a day")?,
+        }
+        match self.day {
+            Some((_, end)) => write!(
+                f,
+                "; the next day begins at {}",
+                end.to_rfc3339_opts(SecondsFormat::Secs, true)
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a stream was not read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Overloaded,
+    Unavailable(String),
+    Load(LoadError),
+}
+
+impl From<LoadError> for ReadError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+impl<E> From<ReadError> for ExecuteError<E> {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Overloaded => Self::Overloaded,
+            ReadError::Unavailable(text) => Self::Unavailable(text),
+            ReadError::Load(error) => error.into(),
+        }
+    }
 }
 
 impl<E> From<LoadError> for ExecuteError<E> {
@@ -45,6 +105,7 @@ impl<E> From<AppendError> for ExecuteError<E> {
         match error {
             AppendError::Conflict | AppendError::Locked => Self::Contended,
             AppendError::KeyInProgress => Self::KeyInProgress,
+            AppendError::Overloaded => Self::Overloaded,
             AppendError::InDoubt(text) | AppendError::Unavailable(text) => Self::Unavailable(text),
             AppendError::Refused(text) => Self::Corrupt(text),
         }
@@ -57,9 +118,10 @@ impl<E: std::error::Error + Send + Sync + 'static> From<ExecuteError<E>> for Agg
         match error {
             ExecuteError::Domain(error) => Self::UserError(error),
             ExecuteError::VersionMismatch { .. } | ExecuteError::Contended => Self::AggregateConflict,
-            ExecuteError::Unavailable(_) => Self::DatabaseConnectionError(Box::new(error)),
+            ExecuteError::Unavailable(_) | ExecuteError::Overloaded => Self::DatabaseConnectionError(Box::new(error)),
             ExecuteError::Corrupt(_) => Self::DeserializationError(Box::new(error)),
             ExecuteError::ClaimTaken(_)
+            | ExecuteError::QuotaExceeded(_)
             | ExecuteError::EventTooLarge
             | ExecuteError::KeyReused
             | ExecuteError::KeyInProgress => Self::UnexpectedError(Box::new(error)),
@@ -81,6 +143,9 @@ pub enum AppendError {
     /// The connection broke after the statement was sent: it may have been committed.
     #[error("the answer to an append was lost: {0}")]
     InDoubt(String),
+    /// Not sent: too many waited before it, or it waited too long.
+    #[error("too many appends wait")]
+    Overloaded,
     /// Certainly not committed.
     #[error("{0}")]
     Unavailable(String),
@@ -104,10 +169,11 @@ impl AppendError {
             ("40P01" | "40001", _) => Self::Conflict,
             // Where the lock was waited for, or the time ran out, tells for what.
             ("55P03" | "57014", _) if place.contains("idempotency_keys") => Self::KeyInProgress,
-            ("55P03", _) => Self::Locked,
+            // A row of somebody's, as against a table.
+            ("55P03", _) if place.contains("tuple") => Self::Locked,
             // The server was told to stop while it ran the statement.
             ("57P01" | "57P02", _) => Self::InDoubt(database.to_string()),
-            (_, "22" | "23") => Self::Refused(database.to_string()),
+            (_, "21" | "22" | "23" | "54") => Self::Refused(database.to_string()),
             _ => Self::Unavailable(database.to_string()),
         }
     }

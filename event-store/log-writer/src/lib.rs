@@ -1,20 +1,25 @@
 //! Writes the log: append, claims, idempotency, sealing, the Executor, the relay. Nothing else does.
 
 pub mod append;
+mod cache;
 mod claims;
+mod columns;
 mod error;
 mod executor;
 mod idempotency;
+mod loader;
 pub mod migrate;
 mod options;
 mod pool;
+mod quotas;
 pub mod relay;
 pub mod seal;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod writer;
 
-pub use error::{ConnectError, ExecuteError};
+pub use error::{ConnectError, ExecuteError, QuotaExceeded};
 pub use executor::Executor;
 pub use idempotency::Idempotency;
 pub use options::{Answered, CallOptions, Committed, IfMatch, StoredAnswer};

@@ -1,11 +1,12 @@
 //! Connections that may append.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection, Postgres};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
@@ -17,6 +18,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest a server may take to accept a connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that worked this recently is used without asking whether it still does.
+const TRUSTED_FOR: Duration = Duration::from_micros(500);
 /// How long a probe's answer holds, for all who wait.
 const PROBE_HOLDS: Duration = Duration::from_millis(500);
 
@@ -50,6 +53,55 @@ async fn make_fit(connection: &mut PgConnection, statement_timeout_ms: u32) -> R
         return Err(sqlx::Error::Configuration(PREPARED_TRANSACTIONS.into()));
     }
     Ok(())
+}
+
+/// One connection, kept by a task that works without a pause; looked at before it is used after one.
+pub(crate) struct Line {
+    probe: Arc<Probe>,
+    kept: Option<(PoolConnection<Postgres>, Instant)>,
+}
+
+impl Line {
+    pub(crate) const fn new(probe: Arc<Probe>) -> Self {
+        Self { probe, kept: None }
+    }
+
+    /// Soon an error when the server is away.
+    pub(crate) async fn connection(&mut self) -> Result<&mut PoolConnection<Postgres>, sqlx::Error> {
+        let fit = match self.kept.take() {
+            Some((connection, used)) if used.elapsed() < TRUSTED_FOR => Some(connection),
+            Some((mut connection, _)) => {
+                let answers = matches!(timeout(PROBE_TIMEOUT, connection.ping()).await, Ok(Ok(())));
+                if !answers {
+                    let _ = connection.close().await;
+                    None
+                } else {
+                    Some(connection)
+                }
+            }
+            None => None,
+        };
+        let connection = match fit {
+            Some(connection) => connection,
+            None => self.probe.connection().await?,
+        };
+        Ok(&mut self.kept.insert((connection, Instant::now())).0)
+    }
+
+    /// The connection has just been used, and well.
+    pub(crate) fn used(&mut self) {
+        if let Some((_, used)) = &mut self.kept {
+            *used = Instant::now();
+        }
+    }
+
+    /// The connection is not to be used again.
+    pub(crate) fn cut(&mut self) {
+        if let Some((connection, _)) = self.kept.take() {
+            // Closes the socket without a farewell that a broken line would swallow.
+            drop(connection.leak());
+        }
+    }
 }
 
 /// Tells a server that is away from one that is busy: a pool alone waits as long for either.

@@ -1,10 +1,11 @@
 //! The cqrs framework's own interface to the log, so that `CqrsFramework` works for commands on a single stream.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, DomainEvent, EventEnvelope, EventStore};
 use weft_domain::LogAggregate;
-use weft_log_reader::{LoadError, Loaded, load, load_events};
+use weft_log_reader::{LoadError, Loaded, load_events};
 
 use crate::append::{Command, NewClaim, NewEvent, Outcome};
 use crate::{ExecuteError, Executor, claims};
@@ -43,7 +44,7 @@ where
     }
 
     async fn load_aggregate(&self, aggregate_id: &str) -> Result<LogContext<A>, AggregateError<A::Error>> {
-        let loaded: Loaded<A> = load(self.pool(), aggregate_id).await.map_err(failed)?;
+        let loaded: Loaded<A> = self.load(aggregate_id).await?;
         Ok(LogContext {
             id: aggregate_id.to_owned(),
             state: loaded.state.clone(),
@@ -88,10 +89,20 @@ where
                 metadata: metadata_text.clone(),
             });
         }
-        let outcome = self.append(&command).await;
+        let quotas = loaded.state.quotas(&events);
+        command.quotas = self.quota_uses(&quotas).await.map_err(ExecuteError::from)?;
+        let tenant = metadata.get("tenant_id").cloned().unwrap_or_default();
+        let outcome = self.append(&tenant, Arc::new(command)).await;
         match outcome.map_err(|error| AggregateError::from(ExecuteError::from(error)))? {
-            Outcome::Committed(_) => self.appended().notify_one(),
+            Outcome::Committed(_) => {}
             Outcome::ClaimTaken(claim) => return Err(ExecuteError::ClaimTaken(claim).into()),
+            Outcome::QuotaExceeded(exceeded) => {
+                let exceeded = self
+                    .explain_quota(&exceeded, &quotas)
+                    .await
+                    .map_err(ExecuteError::from)?;
+                return Err(ExecuteError::QuotaExceeded(exceeded).into());
+            }
             // Without a key there is neither a replay nor a reuse.
             Outcome::Replay(_) | Outcome::KeyReused => {
                 return Err(ExecuteError::Corrupt("an append without a key answered for one".to_owned()).into());

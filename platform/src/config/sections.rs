@@ -42,6 +42,14 @@ pub struct LogSection {
     /// Largest payload of one event; an append over it is refused.
     pub max_event_bytes: usize,
     pub statement_timeout_ms: u32,
+    /// Tasks that append, each with a connection of its own, tenants shared out among them; as many read.
+    pub writers: usize,
+    /// Commands that may wait for a writer; more are answered 503 at once.
+    pub queue_commands: usize,
+    /// How long a command may wait for its writer before it is withdrawn.
+    pub append_deadline_ms: u32,
+    /// Memory for the folded state of streams.
+    pub cache_bytes: u64,
     /// A relay that has not renewed its lease for this long has lost it.
     pub relay_lease_ms: u32,
     /// Longest time between two looks at the log's tail, where nobody wakes the relay.
@@ -56,6 +64,10 @@ impl Default for LogSection {
             max_connections: 24,
             max_event_bytes: 512 * 1024,
             statement_timeout_ms: 10_000,
+            writers: 2,
+            queue_commands: 4_096,
+            append_deadline_ms: 5_000,
+            cache_bytes: 64 * 1024 * 1024,
             relay_lease_ms: 3_000,
             relay_poll_ms: 100,
         }

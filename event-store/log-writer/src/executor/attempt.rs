@@ -2,16 +2,18 @@
 //! state may be wrong, and a transaction that waits would hold back every reader of the log's tail.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use weft_domain::LogAggregate;
-use weft_log_reader::{LoadError, Loaded, load_many};
+use weft_log_reader::{LoadError, Loaded, PAGE};
 
 use super::Executor;
 use super::plan::{Plan, decide};
 use crate::ExecuteError;
 use crate::append::{AppendError, Outcome, find};
+use crate::error::ReadError;
 use crate::idempotency::{Lookup, Record, look_up};
 use crate::options::{CallOptions, Committed, StoredAnswer};
 
@@ -49,15 +51,13 @@ impl Executor {
         A::Command: Clone + Send + Sync,
         A::Error: Send,
     {
-        if let Some(record) = self.earlier_record(options).await? {
-            return Ok(Done::Replayed(record));
-        }
         let mut in_doubt = InDoubt::default();
         for attempt in 0..MAX_ATTEMPTS {
             if attempt > 0 {
                 pause(attempt).await;
             }
-            match self.attempt(commands, options, answer, &mut in_doubt).await {
+            let trust = if attempt == 0 { Trust::Memory } else { Trust::Log };
+            match self.attempt(commands, options, answer, trust, &mut in_doubt).await {
                 Ok(Some(done)) => return Ok(done),
                 Ok(None) => {}
                 // While an outcome is unknown, only the log can tell; it may be back in a moment.
@@ -100,6 +100,7 @@ impl Executor {
         commands: &[(String, A::Command)],
         options: &CallOptions,
         answer: &(dyn Fn(&[Committed<A>]) -> StoredAnswer + Send + Sync),
+        trust: Trust,
         in_doubt: &mut InDoubt<A>,
     ) -> Result<Option<Done<A>>, ExecuteError<A::Error>>
     where
@@ -107,29 +108,43 @@ impl Executor {
         A::Command: Clone + Send + Sync,
         A::Error: Send,
     {
-        let streams = self.streams(commands).await?;
+        let (streams, presumed) = self.streams(commands, trust).await?;
         // After the load: what it saw of a lost append, this finds. What comes later fails on the sequence it takes.
         if let Some(plan) = in_doubt.settle(self).await.map_err(LoadError::from)? {
+            self.remember(&plan).await;
             return Ok(Some(plan.done()));
         }
-        let mut plan = decide(commands, streams, options, self.inner.max_event_bytes, answer)?;
+        let decided = decide(commands, streams, options, self.inner.max_event_bytes, answer);
+        // What no append will check is decided on the log itself.
+        let decided = match decided {
+            Ok(plan) if plan.writes_all(&presumed) => Ok(plan),
+            decided if presumed.is_empty() => decided,
+            _ => {
+                let (streams, _) = self.streams(commands, Trust::Log).await?;
+                decide(commands, streams, options, self.inner.max_event_bytes, answer)
+            }
+        };
+        let mut plan = decided?;
         if plan.command.is_empty() {
             return Ok(Some(plan.done()));
         }
+        plan.count(self.quota_uses(&plan.quotas).await?);
         let started = Instant::now();
-        let outcome = self.append(&plan.command).await;
+        let tenant = options.metadata.tenant_id.to_string();
+        let outcome = self.append(&tenant, Arc::clone(&plan.command)).await;
         metrics::histogram!(metric::APPEND_SECONDS).record(started.elapsed().as_secs_f64());
         match outcome {
             Ok(Outcome::Committed(orders)) => {
                 plan.place(&orders);
-                if !orders.is_empty() {
-                    self.inner.appended.notify_one();
-                }
+                self.remember(&plan).await;
                 Ok(Some(plan.done()))
             }
             Ok(Outcome::Replay(record)) => Ok(Some(Done::Replayed(record))),
             Ok(Outcome::KeyReused) => Err(ExecuteError::KeyReused),
             Ok(Outcome::ClaimTaken(claim)) => Err(ExecuteError::ClaimTaken(claim)),
+            Ok(Outcome::QuotaExceeded(exceeded)) => Err(ExecuteError::QuotaExceeded(
+                self.explain_quota(&exceeded, &plan.quotas).await?,
+            )),
             Err(AppendError::Conflict) => {
                 metrics::counter!(metric::CONFLICTS).increment(1);
                 Ok(None)
@@ -144,21 +159,67 @@ impl Executor {
         }
     }
 
+    async fn remember<A: LogAggregate>(&self, plan: &Plan<A>) {
+        for (id, loaded) in plan.left() {
+            self.inner.cache.put(id, loaded).await;
+        }
+    }
+
+    /// The streams, and which of them are only presumed to be like this.
     async fn streams<A: LogAggregate>(
         &self,
         commands: &[(String, A::Command)],
-    ) -> Result<HashMap<String, Loaded<A>>, LoadError> {
-        if let [(id, _)] = commands {
-            return Ok(HashMap::from([(
-                id.clone(),
-                self.inner.probe.guard(weft_log_reader::load(self.pool(), id)).await?,
-            )]));
+        trust: Trust,
+    ) -> Result<(HashMap<String, Loaded<A>>, HashSet<String>), ReadError> {
+        let mut streams = HashMap::with_capacity(commands.len());
+        let mut presumed = HashSet::new();
+        let mut unknown = Vec::new();
+        for (id, command) in commands {
+            if streams.contains_key(id) || unknown.contains(&id) {
+                continue;
+            }
+            let presumption = match trust {
+                Trust::Log => None,
+                Trust::Memory if A::begins_stream(command) => Some(Loaded::default()),
+                Trust::Memory => self.inner.cache.get::<A>(id).await.map(Arc::unwrap_or_clone),
+            };
+            if let Some(loaded) = presumption {
+                streams.insert(id.clone(), loaded);
+                presumed.insert(id.clone());
+            } else {
+                unknown.push(id);
+            }
         }
-        let ids: HashSet<&String> = commands.iter().map(|(id, _)| id).collect();
-        let ids: Vec<String> = ids.into_iter().cloned().collect();
-        let loaded = self.inner.probe.guard(load_many(self.pool(), &ids)).await?;
-        Ok(ids.into_iter().zip(loaded).collect())
+        let loaded = futures::future::try_join_all(unknown.iter().map(|id| self.read::<A>(id))).await?;
+        streams.extend(unknown.into_iter().cloned().zip(loaded));
+        Ok((streams, presumed))
     }
+
+    /// A stream as the log has it: what is remembered, and what came after.
+    pub(crate) async fn read<A: LogAggregate>(&self, id: &str) -> Result<Loaded<A>, ReadError> {
+        let remembered = self.inner.cache.get::<A>(id).await;
+        let known = remembered.as_ref().map_or(0, |loaded| loaded.version);
+        let mut loaded = remembered.map(Arc::unwrap_or_clone).unwrap_or_default();
+        loop {
+            let rows = self.inner.loader.events(A::TYPE, id, loaded.version).await?;
+            loaded.extend(id, &rows)?;
+            if rows.len() < PAGE {
+                break;
+            }
+        }
+        if loaded.version > known {
+            self.inner.cache.put(id, loaded.clone()).await;
+        }
+        Ok(loaded)
+    }
+}
+
+/// What a command may be decided on.
+#[derive(Clone, Copy)]
+enum Trust {
+    /// What this process remembers, and that a fresh id has no stream.
+    Memory,
+    Log,
 }
 
 impl<A: cqrs_es::Aggregate> Plan<A> {
@@ -223,11 +284,11 @@ impl<A: LogAggregate> InDoubt<A> {
     }
 }
 
-/// Decided against the state that was loaded.
+/// Decided before the append looked at the key.
 fn is_refusal<E>(error: &ExecuteError<E>) -> bool {
     matches!(
         error,
-        ExecuteError::Domain(_) | ExecuteError::VersionMismatch { .. } | ExecuteError::ClaimTaken(_)
+        ExecuteError::Domain(_) | ExecuteError::VersionMismatch { .. } | ExecuteError::EventTooLarge
     )
 }
 

@@ -11,19 +11,22 @@ use sqlx::{PgPool, Postgres};
 use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
 use weft_domain::LogAggregate;
-use weft_log_reader::{LoadError, Loaded, StreamHead, heads, load};
+use weft_log_reader::{LoadError, Loaded, StreamHead, heads};
 use weft_platform::clock::Clock;
 use weft_platform::config::{Config, KafkaSection};
 use weft_platform::http::{ConsistencyToken, StreamMark};
 use weft_platform::kafka::partition_for;
 use weft_platform::keys::KeyStore;
 
-use crate::append::{Command, Outcome, append};
+use crate::append::{Command, Outcome};
+use crate::cache::StreamCache;
 use crate::error::{AppendError, ConnectError};
 use crate::idempotency::{Lookup, Record};
+use crate::loader::Loader;
 use crate::options::{Answered, CallOptions, Committed, StoredAnswer};
 use crate::pool::{Probe, check, log_pool};
 use crate::seal::Sealer;
+use crate::writer::{Tools, Writers};
 use crate::{ExecuteError, Idempotency, idempotency};
 use attempt::Done;
 
@@ -35,7 +38,10 @@ pub struct Executor {
 
 struct Inner {
     pool: PgPool,
-    probe: Probe,
+    probe: Arc<Probe>,
+    writers: Writers,
+    loader: Loader,
+    cache: StreamCache,
     sealer: Sealer,
     clock: Clock,
     kafka: KafkaSection,
@@ -55,15 +61,32 @@ impl Executor {
     /// is back.
     pub async fn connect(config: &Config, clock: Clock) -> Result<Self, ConnectError> {
         let pool = log_pool(&config.log, "weft log-writer", config.log.max_connections).map_err(ConnectError::Url)?;
+        // Of their own, so that no other use of the log keeps an append waiting for a connection.
+        let lines = u32::try_from(2 * config.log.writers.max(1)).unwrap_or(u32::MAX);
+        let lines = log_pool(&config.log, "weft log-writer", lines).map_err(ConnectError::Url)?;
+        let lines = Arc::new(Probe::new(lines));
+        let appended = Arc::new(Notify::new());
+        let cache = StreamCache::new(config.log.cache_bytes);
+        let forgotten = cache.clone();
+        let tools = Tools {
+            probe: Arc::clone(&lines),
+            clock: clock.clone(),
+            epoch: Arc::default(),
+            appended: Arc::clone(&appended),
+            forget: Box::new(move || forgotten.clear()),
+        };
         let executor = Self {
             inner: Arc::new(Inner {
-                probe: Probe::new(pool.clone()),
+                probe: Arc::new(Probe::new(pool.clone())),
+                writers: Writers::start(&config.log, tools),
+                loader: Loader::start(&config.log, &lines),
+                cache,
                 pool,
                 sealer: Sealer::new(KeyStore::new(&config.keys)?),
                 clock,
                 kafka: config.kafka.clone(),
                 max_event_bytes: config.log.max_event_bytes,
-                appended: Arc::new(Notify::new()),
+                appended,
                 log_id: OnceCell::new(),
             }),
         };
@@ -101,7 +124,7 @@ impl Executor {
 
     /// One stream's state.
     pub async fn load<A: LogAggregate>(&self, id: &str) -> Result<Loaded<A>, ExecuteError<A::Error>> {
-        Ok(self.inner.probe.guard(load(self.pool(), id)).await?)
+        Ok(self.read(id).await?)
     }
 
     /// Carries one command out. On a conflict it is decided again on the new state, unless `if_match` forbids it.
@@ -143,16 +166,9 @@ impl Executor {
             Done::Fresh { committed, .. } => Ok(committed),
             Done::Replayed(_) => {
                 let ids: Vec<String> = commands.into_iter().map(|(id, _)| id).collect();
-                let loaded = self
-                    .inner
-                    .probe
-                    .guard(weft_log_reader::load_many::<A>(self.pool(), &ids))
-                    .await?;
-                Ok(ids
-                    .into_iter()
-                    .zip(loaded)
-                    .map(|(id, loaded)| unchanged(id, loaded))
-                    .collect())
+                let loaded = futures::future::try_join_all(ids.iter().map(|id| self.read::<A>(id))).await?;
+                let streams = ids.iter().cloned().zip(loaded);
+                Ok(streams.map(|(id, loaded)| unchanged(id, loaded)).collect())
             }
         }
     }
@@ -224,16 +240,8 @@ impl Executor {
         Ok(idempotency::purge(self.pool(), self.inner.clock.now()).await?)
     }
 
-    /// Appends on a connection of the pool.
-    pub(crate) async fn append(&self, command: &Command) -> Result<Outcome, AppendError> {
-        // Outside of the statement: whoever gets no connection has certainly sent nothing.
-        let mut connection = self
-            .connection()
-            .await
-            .map_err(|error| AppendError::Unavailable(error.to_string()))?;
-        let outcomes = append(&mut connection, self.now(), std::slice::from_ref(command)).await?;
-        let nothing = || AppendError::Refused("an append answered nothing".to_owned());
-        outcomes.into_iter().next().ok_or_else(nothing)
+    pub(crate) async fn append(&self, tenant: &str, command: Arc<Command>) -> Result<Outcome, AppendError> {
+        self.inner.writers.append(tenant, command).await
     }
 
     pub(crate) fn max_event_bytes(&self) -> usize {

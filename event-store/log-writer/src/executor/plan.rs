@@ -1,19 +1,21 @@
 //! What commands do to the streams they meet: decided in memory, before the transaction has an id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use cqrs_es::DomainEvent;
-use weft_domain::{LogAggregate, LogOrder, Metadata};
+use weft_domain::{LogAggregate, LogOrder, Metadata, QuotaChange};
 use weft_log_reader::Loaded;
 
-use crate::append::{Command, NewClaim, NewEvent};
+use crate::append::{Command, NewClaim, NewEvent, QuotaUse};
 use crate::idempotency::Record;
 use crate::options::{CallOptions, Committed, StoredAnswer};
 use crate::{ExecuteError, claims};
 
 /// A decided append and what it will leave behind.
 pub(super) struct Plan<A: cqrs_es::Aggregate> {
-    pub(super) command: Command,
+    pub(super) command: Arc<Command>,
+    pub(super) quotas: Vec<QuotaChange>,
     pub(super) committed: Vec<Committed<A>>,
     pub(super) answer: StoredAnswer,
 }
@@ -36,6 +38,7 @@ where
         .collect();
     let mut command = Command::default();
     let mut committed = Vec::with_capacity(commands.len());
+    let mut quotas = Vec::new();
     let mut metadata = MetadataTexts::new(&options.metadata);
     let mut changes: HashMap<&str, Vec<weft_domain::ClaimChange>> = HashMap::new();
     for (id, wanted) in commands {
@@ -53,6 +56,7 @@ where
             return Err(ExecuteError::VersionMismatch { current: 0 });
         }
         changes.entry(id).or_default().extend(stream.state.claims(&events));
+        quotas.extend(stream.state.quotas(&events));
         for event in &events {
             let key = stream.partition_key.get_or_insert_with(|| A::partition_key(id, event));
             let payload = serde_json::to_string(event).map_err(|error| ExecuteError::Corrupt(error.to_string()))?;
@@ -105,13 +109,45 @@ where
         ));
     }
     Ok(Plan {
-        command,
+        command: Arc::new(command),
+        quotas,
         committed,
         answer,
     })
 }
 
 impl<A: LogAggregate> Plan<A> {
+    /// Whether something is appended to each of `streams`, so that the optimistic lock finds out what was not known.
+    pub(super) fn writes_all(&self, streams: &HashSet<String>) -> bool {
+        let written: HashSet<&str> = self
+            .command
+            .events
+            .iter()
+            .map(|event| event.aggregate_id.as_str())
+            .collect();
+        streams.iter().all(|id| written.contains(id.as_str()))
+    }
+
+    /// The streams as they are after the commit, to remember.
+    pub(super) fn left(&self) -> HashMap<&str, Loaded<A>> {
+        let loaded = |one: &Committed<A>| Loaded {
+            state: one.state.clone(),
+            version: one.version,
+            partition_key: Some(one.partition_key.clone()),
+            head: one.order,
+        };
+        // Of several commands on one stream the last counts.
+        let existing = self.committed.iter().filter(|one| one.order.is_some());
+        existing.map(|one| (one.id.as_str(), loaded(one))).collect()
+    }
+
+    /// Adds what the command uses of its quotas, before anybody else has it.
+    pub(super) fn count(&mut self, quotas: Vec<QuotaUse>) {
+        if let Some(command) = Arc::get_mut(&mut self.command) {
+            command.quotas = quotas;
+        }
+    }
+
     /// Tells every result where its stream's last event stands, now that it is known.
     pub(super) fn place(&mut self, orders: &[LogOrder]) {
         let placed: HashMap<(&str, i64), LogOrder> = self

@@ -1,10 +1,21 @@
-//! The append takes batches, though the Executor sends one command at a time for now.
+//! The append's statement, as the writers send it.
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use weft_domain::{Claim, ClaimChange};
-use weft_log_writer::append::{AppendError, Command, NewClaim, NewEvent, Outcome, append};
+use weft_log_writer::append::{AppendError, Command, NewClaim, NewEvent, Outcome, Terms};
 use weft_log_writer::testing::TestLog;
 use weft_platform::clock::Clock;
+
+/// A batch on its own terms, of a log whose epoch is not known.
+async fn append(
+    connection: &mut sqlx::PgConnection,
+    now: DateTime<Utc>,
+    commands: &[Command],
+) -> Result<Vec<Outcome>, AppendError> {
+    let appended = weft_log_writer::append::append(connection, now, commands, Terms::default()).await?;
+    Ok(appended.outcomes.unwrap())
+}
 
 fn event(id: &str, sequence: i64) -> NewEvent {
     NewEvent {
@@ -38,7 +49,7 @@ async fn a_losing_command_takes_nothing_of_its_batch_with_it() {
     let with = |id: &str, claims: Vec<NewClaim>| Command {
         claims,
         events: vec![event(id, 1)],
-        key: None,
+        ..Command::default()
     };
     let batch = [
         with("s3", vec![take("s3", "x")]),

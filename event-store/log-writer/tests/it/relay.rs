@@ -250,7 +250,7 @@ async fn relays_that_are_killed_in_the_middle_lose_nothing() {
     let executor = log.executor().await;
     let writer = {
         let executor = executor.clone();
-        tokio::spawn(async move { some_events(&executor, 300).await })
+        tokio::spawn(async move { some_events(&executor, 2_000).await })
     };
     let mut topics = Topics::read(&log.config);
     for _ in 0..3 {

@@ -44,7 +44,10 @@ pub(crate) fn create_tenant(code: &str) -> TenantCommand {
     TenantCommand::Create {
         tenant_code: code.to_owned(),
         tenant_name: code.to_owned(),
-        limits: TenantLimits::default(),
+        limits: TenantLimits {
+            max_accounts: 100_000,
+            ..TenantLimits::default()
+        },
         time_zone: "Asia/Shanghai".to_owned(),
         now: Clock::system().now(),
     }

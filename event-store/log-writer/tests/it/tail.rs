@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::PgPool;
 use weft_domain::LogOrder;
 use weft_log_reader::{StoredEvent, Tail};
-use weft_log_writer::append::{Command, NewEvent, append};
+use weft_log_writer::append::{Command, NewEvent, Terms, append};
 use weft_log_writer::testing::TestLog;
 use weft_platform::clock::Clock;
 
@@ -58,9 +58,14 @@ async fn write(pool: PgPool, done: Arc<AtomicBool>) {
                     events,
                     ..Command::default()
                 };
-                append(&mut pool.acquire().await.unwrap(), Clock::system().now(), &[command])
-                    .await
-                    .unwrap();
+                append(
+                    &mut pool.acquire().await.unwrap(),
+                    Clock::system().now(),
+                    &[command],
+                    Terms::default(),
+                )
+                .await
+                .unwrap();
             }
         })
     });
@@ -187,9 +192,14 @@ async fn an_older_epoch_comes_before_the_current_one_whatever_its_transaction_id
             events: vec![event(stream, 1)],
             ..Command::default()
         };
-        append(&mut pool.acquire().await.unwrap(), Clock::system().now(), &[command])
-            .await
-            .unwrap();
+        append(
+            &mut pool.acquire().await.unwrap(),
+            Clock::system().now(),
+            &[command],
+            Terms::default(),
+        )
+        .await
+        .unwrap();
     };
     write(1).await;
     let admin = log.log.admin_pool().await;
