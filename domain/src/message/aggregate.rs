@@ -9,9 +9,7 @@ use super::error::MessageError;
 use super::event::{MessageEvent, Receipt, ResolvedOutcome};
 use super::status::{MessageStatus, MessageType};
 use crate::aggregate::cqrs_aggregate;
-use crate::{
-    AccountId, BatchId, ClaimChange, LogAggregate, Quota, QuotaChange, Sealed, TenantId, WecomConversationId,
-};
+use crate::{AccountId, BatchId, ClaimChange, LogAggregate, Quota, QuotaChange, Sealed, TenantId, WecomConversationId};
 
 /// What was accepted; never changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
