@@ -46,7 +46,7 @@ impl Chaos {
     /// The tenant's counters are forgotten in the middle of the day.
     async fn quota_ignored(&mut self) -> bool {
         let before = self.log_contradictions().await.len();
-        sqlx::query("delete from quotas")
+        sqlx::query("delete from quota_usage")
             .execute(&self.log)
             .await
             .expect("planted");
