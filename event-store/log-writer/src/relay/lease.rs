@@ -1,7 +1,9 @@
 //! Who publishes, and up to where: the lease and the checkpoint.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use sqlx::types::Json;
 use sqlx::{PgPool, Row};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -19,10 +21,22 @@ pub(super) struct Lease {
     time: Duration,
 }
 
+/// What Kafka has been given.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) checkpoint: LogOrder,
+    /// Which publication of the log this is; one more after every `weft relay --from`.
+    pub(super) publication: i64,
+    /// Of this publication; `None` before its first checkpoint.
+    pub(super) cluster_id: Option<String>,
+    /// By topic: per partition, the offset behind the last acknowledged record.
+    pub(super) next_offsets: HashMap<String, Vec<i64>>,
+}
+
 /// A lease just taken.
 pub(super) struct Taken {
     pub(super) lease: Lease,
-    pub(super) checkpoint: LogOrder,
+    pub(super) published: Published,
     /// Until when nobody else can have it, by our own clock.
     pub(super) valid_until: Instant,
 }
@@ -51,7 +65,8 @@ impl Lease {
                select $1, owner_epoch, 0, '0', 0 from leased
                on conflict (relay) do update set owner_epoch = excluded.owner_epoch
                  where relay_checkpoints.owner_epoch < excluded.owner_epoch
-               returning epoch, transaction_id::text::bigint as transaction_id, position)
+               returning epoch, transaction_id::text::bigint as transaction_id, position, publication, cluster_id,
+                         next_offsets)
              select leased.owner_epoch, stamped.* from leased cross join stamped",
         )
         .bind(relay)
@@ -69,14 +84,19 @@ impl Lease {
             owner_epoch: row.try_get("owner_epoch")?,
             time,
         };
-        let checkpoint = LogOrder {
-            epoch: row.try_get("epoch")?,
-            transaction_id: row.try_get("transaction_id")?,
-            position: row.try_get("position")?,
+        let published = Published {
+            checkpoint: LogOrder {
+                epoch: row.try_get("epoch")?,
+                transaction_id: row.try_get("transaction_id")?,
+                position: row.try_get("position")?,
+            },
+            publication: row.try_get("publication")?,
+            cluster_id: row.try_get("cluster_id")?,
+            next_offsets: row.try_get::<Json<_>, _>("next_offsets")?.0,
         };
         Ok(Some(Taken {
             lease,
-            checkpoint,
+            published,
             valid_until: asked + time,
         }))
     }
@@ -127,11 +147,17 @@ impl Lease {
         Ok(())
     }
 
-    /// Moves the checkpoint forward; an owner that was replaced fails.
-    pub(super) async fn advance(&self, to: LogOrder) -> Result<(), RelayError> {
+    /// Moves the checkpoint forward, and says where the partitions of the cluster end; an owner that was replaced fails.
+    pub(super) async fn advance(
+        &self,
+        to: LogOrder,
+        cluster_id: &str,
+        next_offsets: serde_json::Value,
+    ) -> Result<(), RelayError> {
         let moved = sqlx::query(
             "update relay_checkpoints
-             set epoch = $3, transaction_id = $4::text::xid8, position = $5, advanced_at = clock_timestamp()
+             set epoch = $3, transaction_id = $4::text::xid8, position = $5, advanced_at = clock_timestamp(),
+                 cluster_id = $6, next_offsets = $7
              where relay = $1 and owner_epoch = $2 and (epoch, transaction_id, position) < ($3, $4::text::xid8, $5)",
         )
         .bind(&self.relay)
@@ -139,6 +165,8 @@ impl Lease {
         .bind(to.epoch)
         .bind(to.transaction_id.to_string())
         .bind(to.position)
+        .bind(cluster_id)
+        .bind(next_offsets)
         .execute(&self.pool)
         .await?
         .rows_affected();
@@ -168,6 +196,10 @@ mod tests {
             .expect("the lease can be asked for")
     }
 
+    async fn advance(lease: &Lease, to: LogOrder) -> Result<(), RelayError> {
+        lease.advance(to, "cluster", serde_json::json!({"topic": [5, 0]})).await
+    }
+
     #[tokio::test]
     async fn a_lease_has_one_owner_until_it_expires() {
         let log = TestLog::new().await;
@@ -184,12 +216,14 @@ mod tests {
         let log = TestLog::new().await;
         let pool = log.log.pool("weft_log").await;
         let first = take(&pool, 1, OVER).await.unwrap();
-        assert_eq!(first.checkpoint, LogOrder::default());
-        first.lease.advance(order(5)).await.unwrap();
+        assert_eq!(first.published.checkpoint, LogOrder::default());
+        advance(&first.lease, order(5)).await.unwrap();
         let second = take(&pool, 2, LONG).await.unwrap();
-        assert_eq!(second.checkpoint, order(5));
+        assert_eq!(second.published.checkpoint, order(5));
+        assert_eq!(second.published.cluster_id.as_deref(), Some("cluster"));
+        assert_eq!(second.published.next_offsets["topic"], [5, 0]);
         assert!(matches!(
-            first.lease.advance(order(9)).await,
+            advance(&first.lease, order(9)).await,
             Err(RelayError::LeaseLost)
         ));
         assert!(first.lease.renew().await.unwrap().is_none());
@@ -198,7 +232,7 @@ mod tests {
             take(&pool, 3, LONG).await.is_none(),
             "the first owner released the second one's lease"
         );
-        second.lease.advance(order(6)).await.unwrap();
+        advance(&second.lease, order(6)).await.unwrap();
     }
 
     #[tokio::test]
@@ -206,25 +240,19 @@ mod tests {
         let log = TestLog::new().await;
         let pool = log.log.pool("weft_log").await;
         let owner = take(&pool, 1, LONG).await.unwrap().lease;
-        owner.advance(order(5)).await.unwrap();
-        assert!(owner.advance(order(4)).await.is_err());
-        assert!(
-            owner
-                .advance(LogOrder {
-                    transaction_id: 699,
-                    ..order(9)
-                })
-                .await
-                .is_err()
-        );
-        owner
-            .advance(LogOrder {
-                epoch: 2,
-                transaction_id: 1,
-                position: 1,
-            })
-            .await
-            .unwrap();
+        advance(&owner, order(5)).await.unwrap();
+        assert!(advance(&owner, order(4)).await.is_err());
+        let earlier = LogOrder {
+            transaction_id: 699,
+            ..order(9)
+        };
+        assert!(advance(&owner, earlier).await.is_err());
+        let next_epoch = LogOrder {
+            epoch: 2,
+            transaction_id: 1,
+            position: 1,
+        };
+        advance(&owner, next_epoch).await.unwrap();
     }
 
     #[tokio::test]

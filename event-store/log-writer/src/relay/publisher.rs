@@ -1,71 +1,79 @@
-//! Hands records to Kafka and waits for their acknowledgement, page by page.
+//! Hands pages to Kafka.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryFuture, FutureProducer};
-use tokio_util::sync::CancellationToken;
+use rdkafka::producer::{Producer, ThreadedProducer};
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-use weft_domain::LogOrder;
 use weft_log_reader::RawEvent;
 use weft_platform::config::KafkaSection;
 use weft_platform::kafka::AGGREGATES;
 
-use super::record::record;
+use super::RelayError;
+use super::deliveries::{Deliveries, Offsets, Page};
+use super::record::{Source, record};
 
-/// How long to wait for room in the producer's queue.
-const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
+/// Longest wait for one answer of Kafka before anything is published: well within a lease.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// A producer that lives until its first error.
 pub(super) struct Publisher {
-    producer: Option<FutureProducer>,
+    producer: Option<Arc<ThreadedProducer<Deliveries>>>,
     kafka: KafkaSection,
-    log_id: Uuid,
+    source: Source,
     topics: HashMap<&'static str, String>,
-}
-
-/// The end of a page that is on its way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PageEnd {
-    pub(super) order: LogOrder,
-    pub(super) recorded_at: DateTime<Utc>,
-    pub(super) events: u64,
+    offsets: Offsets,
+    failed: mpsc::Receiver<RelayError>,
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Publisher {
-    pub(super) fn new(kafka: &KafkaSection, log_id: Uuid) -> Result<Self, KafkaError> {
+    pub(super) fn new(
+        kafka: &KafkaSection,
+        log_id: Uuid,
+        publication: i64,
+        stored: &HashMap<String, Vec<i64>>,
+    ) -> Result<Self, KafkaError> {
+        let topics: HashMap<_, _> = AGGREGATES.iter().map(|name| (*name, kafka.topic(name))).collect();
+        let counts: Vec<_> = AGGREGATES
+            .iter()
+            .map(|name| (kafka.topic(name), kafka.partition_count(name)))
+            .collect();
+        let offsets = Offsets::new(&counts, stored);
+        let (failure, failed) = mpsc::channel(1);
+        let trouble = Arc::default();
+        let deliveries = Deliveries {
+            offsets: offsets.clone(),
+            failed: failure,
+            trouble: Arc::clone(&trouble),
+        };
         let producer = kafka
             .producer()
             // A failed record must not be passed by later ones of its partition.
             .set("enable.gapless.guarantee", "true")
             .set("message.max.bytes", "1048588")
             .set("client.id", "weft.relay")
-            .create()?;
-        let topics = AGGREGATES
-            .iter()
-            .map(|aggregate| (*aggregate, kafka.topic(aggregate)))
-            .collect();
+            .create_with_context(deliveries)?;
         Ok(Self {
-            producer: Some(producer),
+            producer: Some(Arc::new(producer)),
             kafka: kafka.clone(),
-            log_id,
+            source: Source { log_id, publication },
             topics,
+            offsets,
+            failed,
+            trouble,
         })
     }
 
-    /// Queues a page in log order. `None` when `stop` came while the queue was full.
-    pub(super) async fn send(
-        &self,
-        page: &[RawEvent],
-        stop: &CancellationToken,
-    ) -> Result<Option<Vec<DeliveryFuture>>, KafkaError> {
-        let Some(producer) = &self.producer else {
-            return Ok(None);
-        };
-        let mut deliveries = Vec::with_capacity(page.len());
-        for event in page {
+    /// Queues a page in log order; the receiver is told when all of it is acknowledged. The caller keeps what is on its
+    /// way below the producer's bounds.
+    pub(super) fn send(&self, events: &[RawEvent]) -> Result<oneshot::Receiver<()>, KafkaError> {
+        let producer = self.producer.as_ref().ok_or(KafkaError::Canceled)?;
+        let (page, acknowledged) = Page::new();
+        for event in events {
             let topic = self.topics.get(event.aggregate_type.as_str());
             let Some(topic) = topic else {
                 // Not one of Weft's aggregates: it has no topic and nobody waits for it.
@@ -76,41 +84,71 @@ impl Publisher {
                 );
                 continue;
             };
-            let mut next = record(&self.kafka, topic, self.log_id, event);
-            loop {
-                match producer.send_result(next) {
-                    Ok(delivery) => {
-                        deliveries.push(delivery);
-                        break;
-                    }
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
-                        next = unsent;
-                        tokio::select! {
-                            () = stop.cancelled() => return Ok(None),
-                            () = tokio::time::sleep(QUEUE_FULL_WAIT) => {}
-                        }
-                    }
-                    Err((error, _)) => return Err(error),
+            let record = record(&self.kafka, topic, self.source, event, Arc::clone(&page));
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        Ok(acknowledged)
+    }
+
+    /// The first failure; never when there is none.
+    pub(super) async fn failure(&mut self) -> RelayError {
+        match self.failed.recv().await {
+            Some(error) => error,
+            None => KafkaError::Canceled.into(),
+        }
+    }
+
+    /// What the client last complained of.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn offsets(&self) -> serde_json::Value {
+        serde_json::json!(self.offsets.stored())
+    }
+
+    /// That this is the Kafka that was published to before, and has all of it. Answers the cluster's id.
+    pub(super) async fn verify(&self, known_cluster: Option<&str>) -> Result<String, RelayError> {
+        let producer = self.producer.clone().ok_or(KafkaError::Canceled)?;
+        let (known, topics) = (self.offsets.known(), self.topics.clone());
+        let brokers = self.kafka.brokers.clone();
+        let known_cluster = known_cluster.map(str::to_owned);
+        let looked = tokio::task::spawn_blocking(move || {
+            let client = producer.client();
+            let cluster = client
+                .fetch_cluster_id(ANSWER_WITHIN)
+                .ok_or(RelayError::KafkaAway { brokers })?;
+            if let Some(known) = known_cluster.filter(|known| *known != cluster) {
+                return Err(RelayError::KafkaReplaced { known, found: cluster });
+            }
+            for topic in topics.values() {
+                let metadata = client.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
+                let missing = metadata
+                    .topics()
+                    .iter()
+                    .find_map(rdkafka::metadata::MetadataTopic::error);
+                if let Some(error) = missing {
+                    let error = KafkaError::MetadataFetch(RDKafkaErrorCode::from(error));
+                    let topic = topic.clone();
+                    return Err(RelayError::NoTopic { topic, error });
                 }
             }
-        }
-        Ok(Some(deliveries))
+            for (topic, partition, known) in known {
+                let (_, found) = client.fetch_watermarks(&topic, partition, ANSWER_WITHIN)?;
+                if found < known {
+                    return Err(RelayError::KafkaLost {
+                        topic,
+                        partition,
+                        known,
+                        found,
+                    });
+                }
+            }
+            Ok(cluster)
+        });
+        looked.await.unwrap_or(Err(KafkaError::Canceled.into()))
     }
-}
 
-/// Waits until all of a page is acknowledged; fails with its first failure.
-pub(super) async fn acknowledged(deliveries: Vec<DeliveryFuture>, end: PageEnd) -> Result<PageEnd, KafkaError> {
-    for delivery in deliveries {
-        match delivery.await {
-            Ok(Ok(_)) => {}
-            Ok(Err((error, _))) => return Err(error),
-            Err(_) => return Err(KafkaError::Canceled),
-        }
-    }
-    Ok(end)
-}
-
-impl Publisher {
     /// Throws away what is queued, and returns when nothing of it can be sent any more.
     pub(super) async fn close(mut self) {
         if let Some(producer) = self.producer.take() {

@@ -1,15 +1,26 @@
 //! One event as a Kafka record: CloudEvents 1.0, binary binding.
 
+use std::sync::Arc;
+
 use chrono::SecondsFormat;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
+use rdkafka::producer::BaseRecord;
 use uuid::Uuid;
 use weft_log_reader::RawEvent;
 use weft_platform::config::KafkaSection;
 use weft_platform::kafka::{header, partition_for};
 
+use super::deliveries::Page;
+
+/// Where records come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) log_id: Uuid,
+    pub(super) publication: i64,
+}
+
 /// The headers of an event.
-pub(super) fn headers(log_id: Uuid, event: &RawEvent) -> OwnedHeaders {
+pub(super) fn headers(Source { log_id, publication }: Source, event: &RawEvent) -> OwnedHeaders {
     let id = format!("{}:{}", event.aggregate_id, event.sequence);
     let source = format!("/weft/{log_id}/{}", event.aggregate_type);
     let kind = format!(
@@ -31,6 +42,7 @@ pub(super) fn headers(log_id: Uuid, event: &RawEvent) -> OwnedHeaders {
         (header::SEQUENCE, &event.sequence.to_string()),
         (header::EPOCH, &event.order.epoch.to_string()),
         (header::LOG_ORDER, &event.order.to_string()),
+        (header::PUBLICATION, &publication.to_string()),
         (header::TRACEPARENT, metadata("traceparent")),
         (header::ACTOR, metadata("actor")),
         (header::ACTOR_TYPE, metadata("actor_type")),
@@ -38,7 +50,7 @@ pub(super) fn headers(log_id: Uuid, event: &RawEvent) -> OwnedHeaders {
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
-    .fold(OwnedHeaders::new_with_capacity(15), |headers, (key, value)| {
+    .fold(OwnedHeaders::new_with_capacity(16), |headers, (key, value)| {
         headers.insert(Header {
             key,
             value: Some(value),
@@ -50,17 +62,18 @@ pub(super) fn headers(log_id: Uuid, event: &RawEvent) -> OwnedHeaders {
 pub(super) fn record<'e>(
     kafka: &KafkaSection,
     topic: &'e str,
-    log_id: Uuid,
+    source: Source,
     event: &'e RawEvent,
-) -> FutureRecord<'e, str, str> {
-    FutureRecord::to(topic)
+    page: Arc<Page>,
+) -> BaseRecord<'e, str, str, Arc<Page>> {
+    BaseRecord::with_opaque_to(topic, page)
         .partition(partition_for(
             &event.partition_key,
             kafka.partition_count(&event.aggregate_type),
         ))
         .key(event.partition_key.as_str())
         .payload(event.payload.as_str())
-        .headers(headers(log_id, event))
+        .headers(headers(source, event))
 }
 
 #[cfg(test)]
@@ -97,7 +110,11 @@ mod tests {
             partition_key: "a1".to_owned(),
             tenant_id: Some("t1".to_owned()),
         };
-        let headers = headers(Uuid::nil(), &event);
+        let source = Source {
+            log_id: Uuid::nil(),
+            publication: 4,
+        };
+        let headers = headers(source, &event);
         let shown: Vec<String> = headers
             .iter()
             .map(|header| {
@@ -122,6 +139,7 @@ mod tests {
                 "ce_sequence=3",
                 "ce_epoch=2",
                 "ce_logorder=77-9",
+                "ce_publication=4",
                 "ce_traceparent=00-a-b-01",
                 "ce_actor=key:1",
                 "ce_actortype=user",

@@ -17,13 +17,14 @@ use weft_platform::clock::Clock;
 use weft_platform::config::Config;
 use weft_platform::health::Health;
 
-use super::lease::{Lease, Taken};
-use super::publisher::{PageEnd, Publisher, acknowledged};
+use super::lease::{Lease, Published, Taken};
+use super::publisher::Publisher;
 use super::{PART, RelayError, metric, reader};
 use crate::idempotency;
 use crate::pool::Probe;
 
-/// Pages on their way to Kafka at once.
+/// Pages on their way to Kafka at once: with pages of at most 5,000 events and `Tail::PAGE_BYTES` always less than the
+/// producer's queue takes (100,000 records, 128 MiB).
 const PAGES_IN_FLIGHT: usize = 4;
 /// Pages read ahead of that.
 const PAGES_READ_AHEAD: usize = 2;
@@ -70,7 +71,7 @@ impl Session {
         let Some(taken) = taken.map_err(|error| (error.into(), false))? else {
             return Ok(Ended::StandBy);
         };
-        tracing::info!(owner_epoch = taken.lease.owner_epoch, checkpoint = %taken.checkpoint, "this relay publishes");
+        tracing::info!(owner_epoch = taken.lease.owner_epoch, checkpoint = %taken.published.checkpoint, publication = taken.published.publication, "this relay publishes");
         let mut tenure = self.begin(taken, shutdown).await.map_err(|error| (error, false))?;
         let ended = tenure.publish(self).await;
         let published = tenure.published;
@@ -83,15 +84,16 @@ impl Session {
     async fn begin(&self, taken: Taken, shutdown: &CancellationToken) -> Result<Tenure, RelayError> {
         let Taken {
             lease,
-            checkpoint,
+            published,
             valid_until,
         } = taken;
-        let log_id: Uuid = sqlx::query_scalar("select log_id from log_identity")
-            .fetch_one(&self.pool)
-            .await?;
-        let publisher = Publisher::new(&self.config.kafka, log_id)?;
+        let Published {
+            checkpoint,
+            publication,
+            cluster_id,
+            next_offsets,
+        } = published;
         let mut tasks = JoinSet::new();
-
         let (sender, valid_until) = watch::channel(valid_until);
         let lost = CancellationToken::new();
         let stop = shutdown.child_token();
@@ -102,16 +104,14 @@ impl Session {
             stop_later.cancel();
         });
 
+        let log_id = self.log_id(checkpoint).await?;
+        let publisher = Publisher::new(&self.config.kafka, log_id, publication, &next_offsets)?;
+        let cluster_id = publisher.verify(cluster_id.as_deref()).await?;
+
         let (pages_sender, pages) = mpsc::channel(PAGES_READ_AHEAD);
         let tail = Tail::new(self.pool.clone(), checkpoint);
         let poll = Duration::from_millis(self.config.log.relay_poll_ms.max(1).into());
-        tasks.spawn(reader::read(
-            tail,
-            self.pool.clone(),
-            Arc::clone(&self.wake),
-            poll,
-            pages_sender,
-        ));
+        tasks.spawn(reader::read(tail, Arc::clone(&self.wake), poll, pages_sender));
 
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
         tasks.spawn(async move {
@@ -129,6 +129,7 @@ impl Session {
         Ok(Tenure {
             lease,
             publisher,
+            cluster_id,
             pages,
             valid_until,
             lost,
@@ -141,13 +142,35 @@ impl Session {
             _tasks: tasks,
         })
     }
+
+    /// Also that new events will come after the old ones: a copy of a log may be on a server whose transaction ids are
+    /// lower, until `weft log adopt` begins the next epoch.
+    async fn log_id(&self, checkpoint: LogOrder) -> Result<Uuid, RelayError> {
+        let (log_id, epoch, next): (Uuid, i16, i64) = sqlx::query_as(
+            "select log_id, epoch, pg_snapshot_xmax(pg_current_snapshot())::text::bigint from log_identity",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if epoch < checkpoint.epoch || (epoch == checkpoint.epoch && next <= checkpoint.transaction_id) {
+            return Err(RelayError::NotAdopted);
+        }
+        Ok(log_id)
+    }
 }
 
-type Acknowledgement = std::pin::Pin<Box<dyn Future<Output = Result<PageEnd, rdkafka::error::KafkaError>> + Send>>;
+/// The end of a page that is on its way.
+#[derive(Clone, Copy, Debug)]
+struct PageEnd {
+    order: LogOrder,
+    events: u64,
+}
+
+type Acknowledgement = std::pin::Pin<Box<dyn Future<Output = (PageEnd, bool)> + Send>>;
 
 struct Tenure {
     lease: Lease,
     publisher: Publisher,
+    cluster_id: String,
     pages: mpsc::Receiver<Result<Vec<RawEvent>, weft_log_reader::LoadError>>,
     valid_until: watch::Receiver<Instant>,
     lost: CancellationToken,
@@ -176,11 +199,16 @@ impl Tenure {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                Some(page) = self.in_flight.next(), if !self.in_flight.is_empty() => self.record(session, page?),
+                error = self.publisher.failure() => return Err(error),
+                Some((page, acknowledged)) = self.in_flight.next() => {
+                    if acknowledged {
+                        self.record(session, page);
+                    }
+                }
                 _ = checkpoint.tick(), if self.saved < self.acknowledged => self.save().await?,
                 _ = look.tick() => self.report(session),
                 page = self.pages.recv(), if self.in_flight.len() < PAGES_IN_FLIGHT => match page {
-                    Some(page) => self.send(page?).await?,
+                    Some(page) => self.send(&page?)?,
                     None => return Err(RelayError::Log("the tail's reader ended".to_owned())),
                 },
             }
@@ -191,7 +219,7 @@ impl Tenure {
         self.drain(session).await
     }
 
-    async fn send(&mut self, page: Vec<RawEvent>) -> Result<(), RelayError> {
+    fn send(&mut self, page: &[RawEvent]) -> Result<(), RelayError> {
         let Some(last) = page.last() else {
             return Ok(());
         };
@@ -203,44 +231,39 @@ impl Tenure {
         }
         let end = PageEnd {
             order: last.order,
-            recorded_at: last.recorded_at,
             events: page.len() as u64,
         };
-        if let Some(deliveries) = self.publisher.send(&page, &self.stop).await? {
-            self.in_flight.push_back(Box::pin(acknowledged(deliveries, end)));
-        }
+        let acknowledged = self.publisher.send(page)?;
+        self.in_flight
+            .push_back(Box::pin(async move { (end, acknowledged.await.is_ok()) }));
         Ok(())
     }
 
     fn record(&mut self, session: &Session, end: PageEnd) {
         self.acknowledged = end.order;
         self.last_sign = Instant::now();
-        if !self.published {
-            self.published = true;
-        }
+        self.published = true;
         session.health.ready(PART);
         metrics::counter!(metric::PUBLISHED).increment(end.events);
-        let lag = session.clock.now() - end.recorded_at;
-        metrics::gauge!(metric::LAG_SECONDS).set(lag.num_milliseconds().max(0) as f64 / 1_000.0);
     }
 
-    /// Says so when Kafka is silent; says so when nothing waits.
-    fn report(&mut self, session: &Session) {
-        if self.in_flight.is_empty() {
-            metrics::gauge!(metric::LAG_SECONDS).set(0.0);
+    /// Says so when Kafka is silent.
+    fn report(&self, session: &Session) {
+        let silent = self.last_sign.elapsed();
+        if self.in_flight.is_empty() || silent < SILENCE {
             return;
         }
-        let silent = self.last_sign.elapsed();
-        if silent >= SILENCE {
-            session.health.failing(
-                PART,
-                format!("Kafka has acknowledged nothing for {} s", silent.as_secs()),
-            );
+        let mut detail = format!("Kafka has acknowledged nothing for {} s", silent.as_secs());
+        if let Some(trouble) = self.publisher.trouble() {
+            detail.push_str(": ");
+            detail.push_str(&trouble);
         }
+        session.health.failing(PART, detail);
     }
 
     async fn save(&mut self) -> Result<(), RelayError> {
-        self.lease.advance(self.acknowledged).await?;
+        let offsets = self.publisher.offsets();
+        self.lease.advance(self.acknowledged, &self.cluster_id, offsets).await?;
         self.saved = self.acknowledged;
         Ok(())
     }
@@ -248,7 +271,7 @@ impl Tenure {
     /// Waits a moment for what is on its way, saves the checkpoint and lets the next relay start.
     async fn drain(&mut self, session: &Session) -> Result<(), RelayError> {
         let deadline = Instant::now() + DRAIN_FOR;
-        while let Ok(Some(Ok(page))) = tokio::time::timeout_at(deadline, self.in_flight.next()).await {
+        while let Ok(Some((page, true))) = tokio::time::timeout_at(deadline, self.in_flight.next()).await {
             self.record(session, page);
         }
         if self.saved < self.acknowledged {

@@ -12,6 +12,8 @@ mod migrate;
 mod outages;
 mod proxy;
 mod relay;
+mod relay_kafka;
+mod relay_processes;
 mod stock;
 mod support;
 mod tail;

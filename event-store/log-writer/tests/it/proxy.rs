@@ -1,4 +1,4 @@
-//! A line to Postgres that can be cut.
+//! A line to a server that can be cut.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,17 +32,23 @@ impl Proxy {
     pub(crate) async fn before(url: &mut Secret, fault: Option<(Fault, &'static [u8])>) -> Self {
         let mut parsed = url::Url::parse(url.expose()).unwrap();
         let server = format!("{}:{}", parsed.host_str().unwrap(), parsed.port().unwrap_or(5432));
+        let proxy = Self::in_front_of(&server, fault).await;
+        parsed.set_host(Some("127.0.0.1")).unwrap();
+        parsed.set_port(Some(proxy.address.port())).unwrap();
+        *url = Secret(parsed.to_string());
+        proxy
+    }
+
+    /// Stands in front of `server`, a host and a port.
+    pub(crate) async fn in_front_of(server: &str, fault: Option<(Fault, &'static [u8])>) -> Self {
         let mut proxy = Self {
-            server,
+            server: server.to_owned(),
             address: ([127, 0, 0, 1], 0).into(),
             fault,
             fired: Arc::default(),
             listening: None,
         };
         proxy.start().await;
-        parsed.set_host(Some("127.0.0.1")).unwrap();
-        parsed.set_port(Some(proxy.address.port())).unwrap();
-        *url = Secret(parsed.to_string());
         proxy
     }
 

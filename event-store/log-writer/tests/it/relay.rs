@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_domain::account::Account;
 use weft_domain::tenant::Tenant;
@@ -21,16 +22,16 @@ use crate::proxy::Proxy;
 use crate::support::{a_tenant, create_account, limit_accounts, new_account, rename_account};
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-struct Relay {
+pub(crate) struct Relay {
     task: JoinHandle<Result<(), relay::RelayError>>,
     shutdown: CancellationToken,
-    health: Health,
+    pub(crate) health: Health,
 }
 
 impl Relay {
-    fn start(config: &Config, wake: Arc<Notify>) -> Self {
+    pub(crate) fn start(config: &Config, wake: Arc<Notify>) -> Self {
         let (health, shutdown) = (Health::default(), CancellationToken::new());
         let run = relay::run(
             Arc::new(config.clone()),
@@ -46,7 +47,7 @@ impl Relay {
         }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();
     }
@@ -59,13 +60,16 @@ impl Relay {
 }
 
 /// Everything that is published, in the order of each partition.
-struct Topics {
+pub(crate) struct Topics {
     consumer: EventConsumer,
-    seen: Vec<EventRecord>,
+    pub(crate) seen: Vec<EventRecord>,
+    /// What a projection keeps: nothing at or below a partition's high-water.
+    pub(crate) kept: Vec<EventRecord>,
+    high_water: BTreeMap<(String, i32), LogOrder>,
 }
 
 impl Topics {
-    fn read(config: &Config) -> Self {
+    pub(crate) fn read(config: &Config) -> Self {
         let kafka = &config.kafka;
         let topics: Vec<_> = AGGREGATES
             .iter()
@@ -75,28 +79,43 @@ impl Topics {
         Self {
             consumer,
             seen: Vec::new(),
+            kept: Vec::new(),
+            high_water: BTreeMap::new(),
         }
     }
 
-    /// Reads until `enough` of what was seen.
-    async fn until(&mut self, enough: impl Fn(&[EventRecord]) -> bool) {
-        let read = async {
-            while !enough(&self.seen) {
-                self.seen
-                    .extend(self.consumer.next_batch(500, Duration::from_millis(5)).await.unwrap());
-            }
-        };
-        let in_time = tokio::time::timeout(PATIENCE, read).await.is_ok();
-        assert!(in_time, "only {} records came", self.seen.len());
+    /// Reads until this many records came.
+    pub(crate) async fn until_seen(&mut self, count: usize) {
+        self.until(|topics| topics.seen.len() >= count).await;
     }
 
-    /// What a projection keeps: nothing at or below a partition's high-water.
-    fn kept(&self) -> Vec<EventRecord> {
-        keep(&self.seen)
+    /// Reads until this many records were kept.
+    pub(crate) async fn until_kept(&mut self, count: usize) {
+        self.until(|topics| topics.kept.len() >= count).await;
+    }
+
+    async fn until(&mut self, enough: impl Fn(&Self) -> bool) {
+        let started = Instant::now();
+        while !enough(self) {
+            let (seen, kept) = (self.seen.len(), self.kept.len());
+            let left = PATIENCE.saturating_sub(started.elapsed());
+            let batch = self.consumer.next_batch(500, Duration::from_millis(5));
+            let batch = tokio::time::timeout(left, batch).await;
+            let batch = batch.unwrap_or_else(|_| panic!("only {seen} records came, {kept} of them new"));
+            for record in batch.unwrap() {
+                let mark = self.high_water.entry((record.topic.clone(), record.partition));
+                let mark = mark.or_default();
+                if order(&record) > *mark {
+                    *mark = order(&record);
+                    self.kept.push(record.clone());
+                }
+                self.seen.push(record);
+            }
+        }
     }
 }
 
-fn order(record: &EventRecord) -> LogOrder {
+pub(crate) fn order(record: &EventRecord) -> LogOrder {
     LogOrder {
         epoch: record.epoch,
         transaction_id: record.transaction_id,
@@ -104,20 +123,7 @@ fn order(record: &EventRecord) -> LogOrder {
     }
 }
 
-fn keep(seen: &[EventRecord]) -> Vec<EventRecord> {
-    let mut high_water: BTreeMap<(String, i32), LogOrder> = BTreeMap::new();
-    let mut kept = Vec::new();
-    for record in seen {
-        let mark = high_water.entry((record.topic.clone(), record.partition)).or_default();
-        if order(record) > *mark {
-            *mark = order(record);
-            kept.push(record.clone());
-        }
-    }
-    kept
-}
-
-async fn count(executor: &Executor) -> usize {
+pub(crate) async fn count(executor: &Executor) -> usize {
     let events: i64 = sqlx::query_scalar("select count(*) from events")
         .fetch_one(executor.pool())
         .await
@@ -126,7 +132,7 @@ async fn count(executor: &Executor) -> usize {
 }
 
 /// Three tenants and many accounts: created and renamed, some in one transaction.
-async fn some_events(executor: &Executor, accounts: usize) {
+pub(crate) async fn some_events(executor: &Executor, accounts: usize) {
     let tenants: Vec<TenantId> = futures::future::join_all((0..3).map(|_| a_tenant(executor)))
         .await
         .into_iter()
@@ -167,7 +173,7 @@ async fn the_log(executor: &Executor) -> Vec<(String, String, String, String, se
 }
 
 /// What was kept is the log: all of it, each partition in log order, every record as it must be.
-async fn assert_is_the_log(kept: &[EventRecord], executor: &Executor, config: &Config) {
+pub(crate) async fn assert_is_the_log(kept: &[EventRecord], executor: &Executor, config: &Config) {
     let log = the_log(executor).await;
     assert_eq!(kept.len(), log.len());
     let by_id: HashMap<String, &EventRecord> = kept
@@ -206,7 +212,7 @@ async fn every_event_is_published_once_in_log_order_with_its_envelope() {
     some_events(&executor, 60).await;
     let expected = count(&executor).await;
     let mut topics = Topics::read(&log.config);
-    topics.until(|seen| seen.len() >= expected).await;
+    topics.until_seen(expected).await;
     assert!(relay.health.is_ready());
     relay.stop().await;
     assert_eq!(topics.seen.len(), expected, "something was published twice");
@@ -232,7 +238,7 @@ async fn a_relay_that_was_stopped_goes_on_from_its_checkpoint() {
         some_events(&executor, 5).await;
         let expected = count(&executor).await;
         let relay = Relay::start(&log.config, executor.appended());
-        topics.until(|seen| seen.len() >= expected).await;
+        topics.until_seen(expected).await;
         relay.stop().await;
         assert_eq!(
             topics.seen.len(),
@@ -256,15 +262,15 @@ async fn relays_that_are_killed_in_the_middle_lose_nothing() {
     for _ in 0..3 {
         let relay = Relay::start(&log.config, executor.appended());
         let before = topics.seen.len();
-        topics.until(|seen| seen.len() > before + 50).await;
+        topics.until_seen(before + 50).await;
         relay.kill().await;
     }
     writer.await.unwrap();
     let relay = Relay::start(&log.config, executor.appended());
     let expected = count(&executor).await;
-    topics.until(|seen| keep(seen).len() >= expected).await;
+    topics.until_kept(expected).await;
     relay.stop().await;
-    assert_is_the_log(&topics.kept(), &executor, &log.config).await;
+    assert_is_the_log(&topics.kept, &executor, &log.config).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,7 +282,7 @@ async fn a_second_relay_waits_and_takes_over_when_the_first_is_gone() {
     some_events(&executor, 5).await;
     let expected = count(&executor).await;
     let mut topics = Topics::read(&log.config);
-    topics.until(|seen| seen.len() >= expected).await;
+    topics.until_seen(expected).await;
 
     // Woken by nobody: it is another process.
     let second = Relay::start(&log.config, Arc::default());
@@ -291,11 +297,11 @@ async fn a_second_relay_waits_and_takes_over_when_the_first_is_gone() {
     first.kill().await;
     some_events(&executor, 5).await;
     let expected = count(&executor).await;
-    topics.until(|seen| keep(seen).len() >= expected).await;
+    topics.until_kept(expected).await;
     let epoch: i64 = sqlx::query_scalar(owners).fetch_one(executor.pool()).await.unwrap();
     assert_eq!(epoch, 2);
     second.stop().await;
-    assert_is_the_log(&topics.kept(), &executor, &log.config).await;
+    assert_is_the_log(&topics.kept, &executor, &log.config).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,7 +314,7 @@ async fn a_relay_outlives_an_outage_of_postgres() {
     some_events(&executor, 5).await;
     let mut topics = Topics::read(&log.config);
     let expected = count(&executor).await;
-    topics.until(|seen| seen.len() >= expected).await;
+    topics.until_seen(expected).await;
 
     proxy.stop();
     some_events(&executor, 5).await;
@@ -318,10 +324,10 @@ async fn a_relay_outlives_an_outage_of_postgres() {
     .await;
     proxy.start().await;
     let expected = count(&executor).await;
-    topics.until(|seen| keep(seen).len() >= expected).await;
+    topics.until_kept(expected).await;
     assert!(relay.health.is_ready());
     relay.stop().await;
-    assert_is_the_log(&topics.kept(), &executor, &log.config).await;
+    assert_is_the_log(&topics.kept, &executor, &log.config).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -333,9 +339,9 @@ async fn what_was_appended_before_there_were_topics_is_published_when_there_are(
     let _topics = TestTopics::create(&log.config.kafka).await;
     let mut topics = Topics::read(&log.config);
     let expected = count(&executor).await;
-    topics.until(|seen| keep(seen).len() >= expected).await;
+    topics.until_kept(expected).await;
     relay.stop().await;
-    assert_is_the_log(&topics.kept(), &executor, &log.config).await;
+    assert_is_the_log(&topics.kept, &executor, &log.config).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,13 +354,13 @@ async fn an_event_is_on_kafka_soon_after_it_was_appended() {
     let relay = Relay::start(&log.config, executor.appended());
     let mut topics = Topics::read(&log.config);
     let (tenant, _) = a_tenant(&executor).await;
-    topics.until(|seen| seen.len() == 1).await;
+    topics.until_seen(1).await;
     for n in 2..20_u32 {
         executor
             .execute::<Tenant>(&tenant.to_string(), limit_accounts(n), &options(tenant))
             .await
             .unwrap();
-        topics.until(|seen| seen.len() == n as usize).await;
+        topics.until_seen(n as usize).await;
     }
     relay.stop().await;
 }

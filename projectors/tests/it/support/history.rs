@@ -477,6 +477,7 @@ impl History {
                 epoch: order.epoch,
                 transaction_id: order.transaction_id,
                 position: order.position,
+                publication: 1,
                 recorded_at: self.now,
                 actor: "tester".to_owned(),
                 actor_type: "user".to_owned(),
