@@ -72,11 +72,11 @@ impl Line {
             Some((connection, used)) if used.elapsed() < TRUSTED_FOR => Some(connection),
             Some((mut connection, _)) => {
                 let answers = matches!(timeout(PROBE_TIMEOUT, connection.ping()).await, Ok(Ok(())));
-                if !answers {
+                if answers {
+                    Some(connection)
+                } else {
                     let _ = connection.close().await;
                     None
-                } else {
-                    Some(connection)
                 }
             }
             None => None,
