@@ -57,7 +57,8 @@ impl Executor {
                 pause(attempt).await;
             }
             let trust = if attempt == 0 { Trust::Memory } else { Trust::Log };
-            match self.attempt(commands, options, answer, trust, &mut in_doubt).await {
+            // Boxed: callers hold many of these in futures of their own.
+            match Box::pin(self.attempt(commands, options, answer, trust, &mut in_doubt)).await {
                 Ok(Some(done)) => return Ok(done),
                 Ok(None) => {}
                 // While an outcome is unknown, only the log can tell; it may be back in a moment.
@@ -128,7 +129,7 @@ impl Executor {
         if plan.command.is_empty() {
             return Ok(Some(plan.done()));
         }
-        plan.count(self.quota_uses(&plan.quotas).await?);
+        plan.count(self.quota_uses(&plan.quotas, trust).await?);
         let started = Instant::now();
         let tenant = options.metadata.tenant_id.to_string();
         let outcome = self.append(&tenant, Arc::clone(&plan.command)).await;
@@ -195,6 +196,16 @@ impl Executor {
         Ok((streams, presumed))
     }
 
+    /// A stream as it is remembered, for what a guard checks; else as the log has it.
+    pub(crate) async fn look<A: LogAggregate>(&self, id: &str, trust: Trust) -> Result<Arc<Loaded<A>>, ReadError> {
+        if let Trust::Memory = trust
+            && let Some(remembered) = self.inner.cache.get::<A>(id).await
+        {
+            return Ok(remembered);
+        }
+        self.read(id).await.map(Arc::new)
+    }
+
     /// A stream as the log has it: what is remembered, and what came after.
     pub(crate) async fn read<A: LogAggregate>(&self, id: &str) -> Result<Loaded<A>, ReadError> {
         let remembered = self.inner.cache.get::<A>(id).await;
@@ -216,7 +227,7 @@ impl Executor {
 
 /// What a command may be decided on.
 #[derive(Clone, Copy)]
-enum Trust {
+pub(crate) enum Trust {
     /// What this process remembers, and that a fresh id has no stream.
     Memory,
     Log,
