@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 use weft_domain::account::{AccountEvent, AccountStatus};
 
-use crate::engine::Projection;
+use crate::engine::{Projection, Tables};
 use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::row::column;
@@ -25,6 +25,7 @@ impl Projection for AccountStatusHistory {
     const HEALTH: &'static str = "projection account_status_history";
     const AGGREGATES: &'static [&'static str] = &["account"];
     const SHAPE: Shape = Shape::Log;
+    const TABLES: Tables = Tables::Postgres(&["account_status_history"]);
 
     async fn prepare(&self, _: &[Event]) -> Result<(), ProjectionError> {
         Ok(())

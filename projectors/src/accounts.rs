@@ -11,7 +11,7 @@ use uuid::Uuid;
 use weft_domain::account::{AccountEvent, AccountStatus, GatewayKind};
 use weft_domain::{FieldChange, LogOrder, Sealed};
 
-use crate::engine::Projection;
+use crate::engine::{Projection, Tables};
 use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::row::{bind_columns, column, log_order, word};
@@ -27,6 +27,7 @@ impl Projection for Accounts {
     const HEALTH: &'static str = "projection accounts";
     const AGGREGATES: &'static [&'static str] = &["account"];
     const SHAPE: Shape = Shape::Row;
+    const TABLES: Tables = Tables::Postgres(&["accounts"]);
 
     async fn prepare(&self, _: &[Event]) -> Result<(), ProjectionError> {
         Ok(())

@@ -11,6 +11,7 @@ use weft_platform::kafka::TopicPartition;
 
 use crate::error::ProjectionError;
 use crate::generation::Generation;
+use crate::parked::{self, Parked};
 use crate::row::log_order;
 
 /// Where one partition stands.
@@ -30,24 +31,15 @@ pub struct Advance {
     pub to: Checkpoint,
 }
 
-/// The checkpoints of `projection` on every partition of the `topics` (name and partition count); missing ones are made.
+/// The checkpoints of `projection` on some partitions; missing ones are made.
 pub async fn load(
     pool: &PgPool,
     projection: &str,
     generation: Generation,
-    topics: &[(String, i32)],
+    wanted: &[TopicPartition],
 ) -> Result<BTreeMap<TopicPartition, Checkpoint>, ProjectionError> {
-    let all: Vec<TopicPartition> = topics
-        .iter()
-        .flat_map(|(topic, count)| {
-            (0..*count).map(|partition| TopicPartition {
-                topic: topic.clone(),
-                partition,
-            })
-        })
-        .collect();
-    let topics: Vec<&str> = all.iter().map(|partition| partition.topic.as_str()).collect();
-    let partitions: Vec<i32> = all.iter().map(|partition| partition.partition).collect();
+    let topics: Vec<&str> = wanted.iter().map(|partition| partition.topic.as_str()).collect();
+    let partitions: Vec<i32> = wanted.iter().map(|partition| partition.partition).collect();
     sqlx::query(
         "insert into checkpoints (projection, topic, partition, next_offset, generation)
          select $1, topic, partition, 0, $4 from unnest($2::text[], $3::integer[]) as wanted (topic, partition)
@@ -90,22 +82,33 @@ pub async fn load(
     Ok(checkpoints)
 }
 
-/// Moves every partition of `steps`, or says that somebody else did. The rows stay locked until the transaction ends.
+/// The channel on which the views' database tells that a checkpoint moved, with the projection's name.
+pub const MOVED: &str = "weft_checkpoints";
+
+/// Moves every partition of `steps`, or says that somebody else did. The rows stay locked until the transaction ends,
+/// whose commit is told on `MOVED`. Answers the streams that are parked.
 pub async fn advance(
     connection: &mut PgConnection,
     projection: &str,
     generation: Generation,
     steps: &[Advance],
-) -> Result<(), ProjectionError> {
-    let moved = sqlx::query(
-        "update checkpoints c
-         set next_offset = step.next_offset, epoch = step.epoch, transaction_id = step.transaction_id,
-             position = step.position, log_id = step.log_id, updated_at = clock_timestamp()
-         from unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[], $8::bigint[], $9::bigint[],
-                     $10::uuid[])
-              as step (topic, partition, expected, next_offset, epoch, transaction_id, position, log_id)
-         where c.projection = $1 and c.topic = step.topic and c.partition = step.partition
-           and c.next_offset = step.expected and c.generation = $2",
+) -> Result<Parked, ProjectionError> {
+    let row = sqlx::query(
+        "with moved as (
+           update checkpoints c
+           set next_offset = step.next_offset, epoch = step.epoch, transaction_id = step.transaction_id,
+               position = step.position, log_id = step.log_id, updated_at = clock_timestamp()
+           from unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[], $8::bigint[],
+                       $9::bigint[], $10::uuid[], $11::smallint[], $12::bigint[], $13::bigint[])
+                as step (topic, partition, expected, next_offset, epoch, transaction_id, position, log_id,
+                         known_epoch, known_transaction_id, known_position)
+           where c.projection = $1 and c.topic = step.topic and c.partition = step.partition
+             and c.next_offset = step.expected and c.generation = $2
+             and (c.epoch, c.transaction_id, c.position)
+                 = (step.known_epoch, step.known_transaction_id, step.known_position)
+           returning 1)
+         select (select count(*) from moved) as moved, pg_notify($14, $1)::text,
+                array(select aggregate_type || ':' || aggregate_id from dead_letters where projection = $1) as parked",
     )
     .bind(projection)
     .bind(generation.number())
@@ -117,14 +120,27 @@ pub async fn advance(
     .bind(column(steps, |step| step.to.high_water.transaction_id))
     .bind(column(steps, |step| step.to.high_water.position))
     .bind(column(steps, |step| step.to.log_id))
-    .execute(connection)
-    .await?
-    .rows_affected();
-    if moved == steps.len() as u64 {
-        Ok(())
-    } else {
-        Err(ProjectionError::Fenced)
+    .bind(column(steps, |step| step.from.high_water.epoch))
+    .bind(column(steps, |step| step.from.high_water.transaction_id))
+    .bind(column(steps, |step| step.from.high_water.position))
+    .bind(MOVED)
+    .fetch_one(connection)
+    .await?;
+    if row.try_get::<i64, _>("moved")? != steps.len() as i64 {
+        return Err(ProjectionError::Fenced);
     }
+    let parked: Vec<String> = row.try_get("parked")?;
+    Ok(parked::read(&parked))
+}
+
+/// Waits until nobody else writes any partition of `projection`, and keeps it so until the transaction ends: rows that
+/// are made from several partitions are read, changed and written by one at a time.
+pub async fn lock_all(connection: &mut PgConnection, projection: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select from checkpoints where projection = $1 order by topic, partition for update")
+        .bind(projection)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn column<T>(steps: &[Advance], field: impl Fn(&Advance) -> T) -> Vec<T> {

@@ -16,7 +16,7 @@ use weft_domain::conversation::ConversationEvent;
 use weft_domain::message::{MessageEvent, ResolvedOutcome};
 use weft_domain::{AccountId, ConversationId, Sealed, WecomConversationId, WecomConversationKind};
 
-use crate::engine::Projection;
+use crate::engine::{Projection, Tables};
 use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::row::{column, word};
@@ -32,18 +32,23 @@ impl Projection for Conversations {
     const HEALTH: &'static str = "projection conversations";
     const AGGREGATES: &'static [&'static str] = &["conversation", "message"];
     const SHAPE: Shape = Shape::Fold;
+    const TABLES: Tables = Tables::Postgres(&["conversations"]);
 
     async fn prepare(&self, _: &[Event]) -> Result<(), ProjectionError> {
         Ok(())
     }
 
     async fn write(&self, connection: &mut PgConnection, events: &[Event], (): ()) -> Result<(), ProjectionError> {
-        let mut ids: Vec<Uuid> = events.iter().filter_map(subject).map(|subject| subject.id()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let known = load(connection, &ids).await?;
+        let known = load(connection, &self.rows_of(events)).await?;
         let rows = fold(known, events)?;
         store(connection, &rows).await
+    }
+
+    fn rows_of(&self, events: &[Event]) -> Vec<Uuid> {
+        let mut rows: Vec<Uuid> = events.iter().filter_map(subject).map(|subject| subject.id()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows
     }
 }
 

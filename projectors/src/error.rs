@@ -1,11 +1,12 @@
 //! Why a projection does not go on.
 
 use uuid::Uuid;
+use weft_log_reader::LoadError;
 use weft_platform::kafka::{InvalidRecord, TopicPartition};
 use weft_platform::keys::KeysError;
 
-/// What stops a projection. Nothing here skips an event: all but `LogReplaced` and `HandedOver` are tried again from the
-/// stored checkpoint, for ever.
+/// What stops a projection. Nothing here skips an event: what is not final is tried again from the stored checkpoint, for
+/// ever, and only what is deterministic parks a stream.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectionError {
     #[error("the views' database: {0}")]
@@ -27,21 +28,24 @@ pub enum ProjectionError {
     /// The stream's first event is not the one that creates its aggregate.
     #[error("the stream {stream} does not begin with the event that creates it")]
     Unfounded { stream: Uuid },
-    /// Kafka dropped records that were not projected yet, by retention.
+    #[error("the log: {0}")]
+    Log(#[from] LoadError),
+    /// The log does not hold what it must hold.
     #[error(
-        "missing events: {topic}/{partition} goes on at offset {found}, but {expected} is next: the view must be \
-         rebuilt from the log"
+        "the log holds no event {missing} of {stream}, but Kafka carries event {found} of it: look at it with \
+         `weft log verify`, and rebuild the view with `weft replay`"
     )]
-    MissingEvents {
-        topic: String,
-        partition: i32,
-        expected: i64,
-        found: i64,
-    },
+    LogIncomplete { stream: Uuid, missing: i64, found: i64 },
+    /// The log holds an event that only another program can read, where Kafka no longer has it.
+    #[error("the log cannot be read on: {0}")]
+    LogStopped(PartitionError),
     /// The topics carry another log's events.
     #[error("log replaced: the view was made from log {known}, but events of log {found} come: it must be rebuilt")]
     LogReplaced { known: Uuid, found: Uuid },
-    /// A newer generation took over.
+    /// Who else projects is not known yet.
+    #[error("{0}")]
+    Members(String),
+    /// Another generation took over.
     #[error("generation {found} of this view took over from generation {ours}")]
     HandedOver { ours: i32, found: i32 },
 }
@@ -49,7 +53,19 @@ pub enum ProjectionError {
 impl ProjectionError {
     /// Waiting does not help: only a person, or another program, does.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::LogReplaced { .. } | Self::HandedOver { .. })
+        matches!(self, Self::LogReplaced { .. } | Self::LogIncomplete { .. })
+    }
+
+    /// The same events fail in the same way for ever: a first event that creates nothing, or data that Postgres refuses
+    /// (SQLSTATE classes 22, data exception, and 23, integrity constraint violation).
+    pub fn is_deterministic(&self) -> bool {
+        match self {
+            Self::Unfounded { .. } => true,
+            Self::Database(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| code.starts_with("22") || code.starts_with("23")),
+            _ => false,
+        }
     }
 }
 

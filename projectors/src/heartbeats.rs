@@ -2,7 +2,6 @@
 //! lost one does not matter, and only the newest counts, so a repeated one changes nothing.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +14,7 @@ use weft_platform::kafka::{EventConsumer, TopicPartition};
 use crate::checkpoint::{self, Advance, Checkpoint};
 use crate::engine::{Backoff, Engine};
 use crate::error::ProjectionError;
+use crate::members::Shares;
 use crate::row::column;
 
 const NAME: &str = "account_heartbeats";
@@ -42,14 +42,14 @@ pub struct HeartbeatRow {
 }
 
 /// Projects samples until `shutdown`.
-pub async fn run(engine: &Engine, shutdown: CancellationToken) {
+pub async fn run(engine: &Engine, mut shares: Shares, shutdown: CancellationToken) {
     engine.health.expect(HEALTH);
     let mut backoff = Backoff::default();
     loop {
         let error = tokio::select! {
             () = shutdown.cancelled() => return,
-            result = project(engine) => match result {
-                Ok(never) => match never {},
+            result = project(engine, &mut shares) => match result {
+                Ok(()) => continue,
                 Err(error) => error,
             },
         };
@@ -62,17 +62,30 @@ pub async fn run(engine: &Engine, shutdown: CancellationToken) {
     }
 }
 
-async fn project(engine: &Engine) -> Result<Infallible, ProjectionError> {
-    let topics = [(engine.kafka.samples_topic(), 1)];
-    let mut checkpoints = checkpoint::load(&engine.pool, NAME, engine.generation, &topics).await?;
+/// Until something fails, or this process's share is another one.
+async fn project(engine: &Engine, shares: &mut Shares) -> Result<(), ProjectionError> {
+    let only = TopicPartition {
+        topic: engine.kafka.samples_topic(),
+        partition: 0,
+    };
+    let mine = shares.of(NAME, &[only]).await?;
+    if mine.is_empty() {
+        engine.health.ready(HEALTH);
+        shares.changed().await;
+        return Ok(());
+    }
+    let mut checkpoints = checkpoint::load(&engine.pool, NAME, engine.generation, &mine).await?;
     let offsets = checkpoints
         .iter()
         .map(|(partition, at)| (partition.clone(), at.next_offset))
         .collect();
-    let consumer = EventConsumer::assign(&engine.kafka, NAME, &topics, &offsets)?;
+    let consumer = EventConsumer::assign_at(&engine.kafka, NAME, &offsets)?;
     engine.health.ready(HEALTH);
     loop {
-        let records = consumer.next_raw_batch(MAX_BATCH, LINGER).await?;
+        let records = tokio::select! {
+            records = consumer.next_raw_batch(MAX_BATCH, LINGER) => records?,
+            () = shares.changed() => return Ok(()),
+        };
         apply(engine, &mut checkpoints, &records).await?;
     }
 }

@@ -10,13 +10,16 @@ pub mod error;
 pub mod event;
 pub mod generation;
 pub mod heartbeats;
+pub mod members;
 pub mod messages;
 mod metric;
 pub mod migrate;
+pub mod parked;
 mod partitions;
 mod row;
 pub mod shape;
 mod store;
+pub mod world;
 
 use std::sync::Arc;
 
@@ -27,68 +30,61 @@ use weft_platform::config::Config;
 use weft_platform::health::Health;
 use weft_platform::keys::KeyStore;
 
-use crate::clickhouse::Facts;
 use crate::clickhouse::account_facts::AccountFacts;
 use crate::clickhouse::message_facts::MessageFacts;
 use crate::clickhouse::message_stats_hourly;
-use crate::engine::Engine;
-use crate::generation::Generation;
+use crate::members::Shares;
+use crate::world::{AnyProjection, Kind, World};
 
 /// Why the projections ended before they were asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("views.projector_url: {0}")]
     Url(sqlx::Error),
+    #[error("log.url: {0}")]
+    LogUrl(sqlx::Error),
+    #[error("the views' database: {0}")]
+    Views(sqlx::Error),
+    #[error(transparent)]
+    Projection(#[from] error::ProjectionError),
     #[error("a projection panicked: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// What the live projections work with. Connects when first used.
-pub fn engine(config: &Config, health: Health) -> Result<Engine, RunError> {
-    let generation = Generation::LIVE;
-    let views = &config.views;
-    let pool = store::pool(views.projector_url.expose(), generation, views.max_connections).map_err(RunError::Url)?;
-    Ok(Engine {
-        kafka: config.kafka.clone(),
-        pool,
-        generation,
-        health,
-    })
+/// Every projection of events, made for the generation that it is to write.
+pub fn projections() -> Vec<Box<dyn AnyProjection>> {
+    vec![
+        Box::new(Kind(|_, _| accounts::Accounts)),
+        Box::new(Kind(|_, _| account_status_history::AccountStatusHistory)),
+        Box::new(Kind(|world, _| messages::Messages::new(world.keys.clone()))),
+        Box::new(Kind(|_, _| conversations::Conversations)),
+        Box::new(Kind(|world, generation| AccountFacts::new(world.facts(generation)))),
+        Box::new(Kind(|world, generation| MessageFacts::new(world.facts(generation)))),
+    ]
 }
 
-/// Runs every projection, each on its own, so that one store's outage stops no other's. Returns on `shutdown`.
+/// Runs this process's share of every projection, each on its own, so that one store's outage stops no other's. Returns
+/// on `shutdown`.
 pub async fn run(
     config: Arc<Config>,
     keys: KeyStore,
     health: Health,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let engine = engine(&config, health)?;
-    let facts = Facts::new(&config.clickhouse, engine.generation);
+    let url = config.views.projector_url.expose().to_owned();
+    let world = World::new(config, keys, health)?;
+    let shares = Shares::join(Clock::system().new_id(), url, shutdown.clone());
     let mut tasks = JoinSet::new();
-    macro_rules! spawn {
-        ($($projection:expr),+ $(,)?) => {
-            $({
-                let (engine, shutdown) = (engine.clone(), shutdown.clone());
-                let projection = $projection;
-                tasks.spawn(async move { engine.run(projection, shutdown).await });
-            })+
-        };
+    for projection in projections() {
+        let (world, shares, shutdown) = (Arc::clone(&world), shares.clone(), shutdown.clone());
+        tasks.spawn(async move { projection.run(world, shares, shutdown).await });
     }
-    spawn!(
-        accounts::Accounts,
-        account_status_history::AccountStatusHistory,
-        messages::Messages::new(keys),
-        conversations::Conversations,
-        AccountFacts::new(facts.clone()),
-        MessageFacts::new(facts.clone()),
-    );
-    let (heartbeats, stats, upkeep) = (engine.clone(), engine.clone(), engine);
+    let (world_, shares_, token) = (Arc::clone(&world), shares.clone(), shutdown.clone());
+    let engine = world.engine(generation::Generation::FIRST)?;
+    tasks.spawn(async move { heartbeats::run(&engine, shares_, token).await });
     let token = shutdown.clone();
-    tasks.spawn(async move { heartbeats::run(&heartbeats, token).await });
-    let token = shutdown.clone();
-    tasks.spawn(async move { message_stats_hourly::run(&stats, &facts, token).await });
-    tasks.spawn(async move { partitions::run(&upkeep.pool, Clock::system(), shutdown).await });
+    tasks.spawn(async move { message_stats_hourly::run(&world_, shares, token).await });
+    tasks.spawn(async move { partitions::run(&world, Clock::system(), shutdown).await });
     while let Some(ended) = tasks.join_next().await {
         ended?;
     }

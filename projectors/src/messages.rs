@@ -15,7 +15,7 @@ use weft_domain::LogOrder;
 use weft_domain::message::{MessageEvent, MessageStatus, MessageType, ResolvedOutcome};
 use weft_platform::keys::{KeyStore, Opened, SealedParts};
 
-use crate::engine::Projection;
+use crate::engine::{Projection, Tables};
 use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::row::{bind_columns, column, log_order, word};
@@ -42,6 +42,7 @@ impl Projection for Messages {
     const HEALTH: &'static str = "projection messages";
     const AGGREGATES: &'static [&'static str] = &["message"];
     const SHAPE: Shape = Shape::Row;
+    const TABLES: Tables = Tables::Postgres(&["messages"]);
     /// Wide rows with many indexes: half the usual keeps transactions well under 200 ms.
     const MAX_BATCH: usize = 500;
 

@@ -3,24 +3,22 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use weft_platform::clock::Clock;
+
+use crate::RunError;
+use crate::engine::Projection;
+use crate::messages::Messages;
+use crate::world::World;
 
 const MONTHS_BEFORE: i32 = 1;
 const MONTHS_AFTER: i32 = 2;
 const EVERY: Duration = Duration::from_hours(24);
 const AFTER_A_FAILURE: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(pool: &PgPool, clock: Clock, shutdown: CancellationToken) {
+pub(crate) async fn run(world: &World, clock: Clock, shutdown: CancellationToken) {
     loop {
-        let made = sqlx::query_scalar::<_, i32>("select ensure_message_partitions($1, $2, $3)")
-            .bind(clock.now())
-            .bind(MONTHS_BEFORE)
-            .bind(MONTHS_AFTER)
-            .fetch_one(pool)
-            .await;
-        let wait = match made {
+        let wait = match ensure(world, &clock).await {
             Ok(made) => {
                 if made > 0 {
                     tracing::info!(made, "partitions of messages");
@@ -37,4 +35,15 @@ pub(crate) async fn run(pool: &PgPool, clock: Clock, shutdown: CancellationToken
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Answers how many partitions of the live generation were missing.
+async fn ensure(world: &World, clock: &Clock) -> Result<i32, RunError> {
+    sqlx::query_scalar("select ensure_message_partitions($1, $2, $3)")
+        .bind(clock.now())
+        .bind(MONTHS_BEFORE)
+        .bind(MONTHS_AFTER)
+        .fetch_one(&world.live(Messages::NAME).await?.pool)
+        .await
+        .map_err(RunError::Views)
 }

@@ -14,7 +14,8 @@ pub enum Shape {
     Row,
     /// One row per event: nothing on conflict.
     Log,
-    /// Several streams per row: the checkpoint's high-water, and only functions that forget the order.
+    /// Several streams per row, of several partitions: the checkpoint's high-water, only functions that forget the
+    /// order, and one transaction at a time.
     Fold,
 }
 

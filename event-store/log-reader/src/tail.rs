@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgPool, Row};
@@ -38,12 +39,55 @@ pub struct RawEvent {
 pub struct Tail {
     pool: PgPool,
     after: LogOrder,
+    until: Option<LogOrder>,
+    aggregate_types: Option<Vec<String>>,
+    /// Events that filled the last page to `PAGE_BYTES`: no more are asked for next time.
+    fitting: i64,
 }
+
+/// What a `RawEvent` is read from. A stream's first event carries its partition key and tenant; an event that stock
+/// postgres-es appended without them takes those.
+const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
+    metadata, epoch, transaction_id::text::bigint as transaction_id, position, recorded_at,
+    coalesce(
+      metadata ->> 'partition_key',
+      (select first.metadata ->> 'partition_key' from events first
+       where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
+       order by first.sequence limit 1),
+      aggregate_id) as partition_key,
+    coalesce(
+      tenant_id,
+      (select first.tenant_id from events first
+       where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
+       order by first.sequence limit 1)) as tenant_id";
 
 impl Tail {
     /// Starts behind `after`; `LogOrder::default()` is before every event.
     pub const fn new(pool: PgPool, after: LogOrder) -> Self {
-        Self { pool, after }
+        Self {
+            pool,
+            after,
+            until: None,
+            aggregate_types: None,
+            fitting: i64::MAX,
+        }
+    }
+
+    /// A page ends with the event whose payload passes this.
+    pub const PAGE_BYTES: usize = 8 << 20;
+
+    /// Ends with the event at `until`, or the last one before it.
+    #[must_use]
+    pub const fn until(mut self, until: LogOrder) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// Reads the events of these aggregates alone.
+    #[must_use]
+    pub fn of(mut self, aggregate_types: &[&str]) -> Self {
+        self.aggregate_types = Some(aggregate_types.iter().map(|name| (*name).to_owned()).collect());
+        self
     }
 
     /// Where the last page ended.
@@ -51,7 +95,7 @@ impl Tail {
         self.after
     }
 
-    /// The next settled events, at most `limit`; empty when there are none yet.
+    /// The next settled events, at most `limit` and about `PAGE_BYTES`; empty when there are none yet.
     pub async fn next_page(&mut self, limit: i64) -> Result<Vec<StoredEvent>, LoadError> {
         let raw = self.next_raw_page(limit).await?;
         raw.into_iter().map(RawEvent::upcast).collect()
@@ -59,36 +103,53 @@ impl Tail {
 
     /// As `next_page`, without looking into the payloads.
     pub async fn next_raw_page(&mut self, limit: i64) -> Result<Vec<RawEvent>, LoadError> {
-        // A stream's first event carries its partition key and tenant; an event that stock postgres-es appended
-        // without them takes those.
-        let rows = sqlx::query(
-            "select aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
-                    metadata, epoch, transaction_id::text::bigint as transaction_id, position, recorded_at,
-                    coalesce(
-                      metadata ->> 'partition_key',
-                      (select first.metadata ->> 'partition_key' from events first
-                       where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
-                       order by first.sequence limit 1),
-                      aggregate_id) as partition_key,
-                    coalesce(
-                      tenant_id,
-                      (select first.tenant_id from events first
-                       where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
-                       order by first.sequence limit 1)) as tenant_id
+        let bound = self
+            .until
+            .map_or("", |_| "and (epoch, transaction_id, position) <= ($5, $6::text::xid8, $7)");
+        let kinds = match (&self.aggregate_types, self.until) {
+            (None, _) => "",
+            (Some(_), None) => "and aggregate_type = any($5)",
+            (Some(_), Some(_)) => "and aggregate_type = any($8)",
+        };
+        let statement = format!(
+            "select {COLUMNS}
              from events
              where (epoch, transaction_id, position) > ($1, $2::text::xid8, $3)
                and (epoch < (select identity.epoch from log_identity identity)
                     or transaction_id < pg_snapshot_xmin(pg_current_snapshot()))
+               {bound} {kinds}
              order by epoch, transaction_id, position
-             limit $4",
-        )
-        .bind(self.after.epoch)
-        .bind(self.after.transaction_id.to_string())
-        .bind(self.after.position)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        let events = rows.iter().map(raw_event).collect::<Result<Vec<_>, sqlx::Error>>()?;
+             limit $4"
+        );
+        let mut query = sqlx::query(&statement)
+            .bind(self.after.epoch)
+            .bind(self.after.transaction_id.to_string())
+            .bind(self.after.position)
+            .bind(limit.min(self.fitting));
+        if let Some(until) = self.until {
+            query = query
+                .bind(until.epoch)
+                .bind(until.transaction_id.to_string())
+                .bind(until.position);
+        }
+        if let Some(kinds) = &self.aggregate_types {
+            query = query.bind(kinds);
+        }
+        let mut rows = query.fetch(&self.pool);
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while bytes < Self::PAGE_BYTES
+            && let Some(row) = rows.try_next().await?
+        {
+            let event = raw_event(&row)?;
+            bytes += event.payload.len();
+            events.push(event);
+        }
+        drop(rows);
+        self.fitting = if bytes < Self::PAGE_BYTES {
+            self.fitting.saturating_mul(2)
+        } else {
+            events.len() as i64
+        };
         if let Some(last) = events.last() {
             self.after = last.order;
         }
@@ -96,8 +157,31 @@ impl Tail {
     }
 }
 
+/// The events of one stream from `first` to `last`, both inclusive, in their order.
+pub async fn read_raw_stream(
+    pool: &PgPool,
+    aggregate_type: &str,
+    aggregate_id: &str,
+    first: i64,
+    last: i64,
+) -> Result<Vec<RawEvent>, LoadError> {
+    let statement = format!(
+        "select {COLUMNS} from events
+         where aggregate_type = $1 and aggregate_id = $2 and sequence between $3 and $4 order by sequence"
+    );
+    let rows = sqlx::query(&statement)
+        .bind(aggregate_type)
+        .bind(aggregate_id)
+        .bind(first)
+        .bind(last)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.iter().map(raw_event).collect::<Result<Vec<_>, sqlx::Error>>()?)
+}
+
 impl RawEvent {
-    fn upcast(self) -> Result<StoredEvent, LoadError> {
+    /// Brings the payload to its current version.
+    pub fn upcast(self) -> Result<StoredEvent, LoadError> {
         let id = format!("{}:{}", self.aggregate_id, self.sequence);
         let mut payload = serde_json::from_str(&self.payload)
             .map_err(|error| LoadError::Corrupt(format!("{} {id}: {error}", self.aggregate_type)))?;

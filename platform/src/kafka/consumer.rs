@@ -1,6 +1,7 @@
 //! A consumer that keeps its offsets elsewhere: in the same transaction as what it writes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::Message;
@@ -22,8 +23,11 @@ pub struct TopicPartition {
 
 /// Reads every partition of some topics from offsets that the caller gives. Commits nothing to Kafka.
 pub struct EventConsumer {
-    consumer: StreamConsumer,
+    consumer: Arc<StreamConsumer>,
 }
+
+/// Of one question to a broker.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What went wrong with one read.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,52 @@ impl EventConsumer {
             }
         }
         consumer.assign(&list)?;
-        Ok(Self { consumer })
+        Ok(Self {
+            consumer: Arc::new(consumer),
+        })
+    }
+
+    /// A consumer of the partitions that `next_offsets` names, each from there.
+    pub fn assign_at(
+        kafka: &KafkaSection,
+        name: &str,
+        next_offsets: &HashMap<TopicPartition, i64>,
+    ) -> Result<Self, KafkaError> {
+        let consumer = Self::create(kafka, name)?;
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in next_offsets {
+            list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*next))?;
+        }
+        consumer.assign(&list)?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+        })
+    }
+
+    /// The first offset that Kafka still has of each assigned partition; those that it does not tell are left out.
+    pub async fn first_offsets(&self) -> HashMap<TopicPartition, i64> {
+        let consumer = Arc::clone(&self.consumer);
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut first = HashMap::new();
+            let Ok(assigned) = consumer.assignment() else {
+                return first;
+            };
+            for place in assigned.elements() {
+                let partition = TopicPartition {
+                    topic: place.topic().to_owned(),
+                    partition: place.partition(),
+                };
+                match consumer.fetch_watermarks(&partition.topic, partition.partition, PATIENCE) {
+                    Ok((low, _)) => drop(first.insert(partition, low)),
+                    Err(error) => {
+                        tracing::debug!(%error, "Kafka does not tell where its topics begin");
+                        break;
+                    }
+                }
+            }
+            first
+        });
+        asked.await.unwrap_or_default()
     }
 
     /// A consumer of what is published from now on.
@@ -71,7 +120,9 @@ impl EventConsumer {
             }
         }
         consumer.assign(&list)?;
-        Ok(Self { consumer })
+        Ok(Self {
+            consumer: Arc::new(consumer),
+        })
     }
 
     fn create(kafka: &KafkaSection, name: &str) -> Result<StreamConsumer, KafkaError> {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use weft_domain::account::{AccountEvent, AccountStatus};
 
 use super::{Facts, answered};
-use crate::engine::Projection;
+use crate::engine::{Projection, Tables};
 use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::shape::{Shape, Versioned, fold_rows};
@@ -50,6 +50,7 @@ impl Projection for AccountFacts {
     const HEALTH: &'static str = "projection account_status_facts";
     const AGGREGATES: &'static [&'static str] = &["account"];
     const SHAPE: Shape = Shape::Row;
+    const TABLES: Tables = Tables::Facts(&["account_status_facts", "account_transitions"]);
     const MAX_BATCH: usize = 4_000;
     const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
 

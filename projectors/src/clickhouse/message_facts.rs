@@ -15,7 +15,7 @@ use weft_domain::message::{MessageEvent, MessageStatus};
 
 use super::message_stats_hourly::{self, DirtyHour};
 use super::{Facts, answered};
-use crate::engine::Projection;
+use crate::engine::{Projection, Tables};
 use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::shape::{Shape, Versioned, fold_rows};
@@ -112,6 +112,7 @@ impl Projection for MessageFacts {
     const HEALTH: &'static str = "projection message_facts";
     const AGGREGATES: &'static [&'static str] = &["message"];
     const SHAPE: Shape = Shape::Row;
+    const TABLES: Tables = Tables::Facts(&["message_facts", "message_transitions", "message_stats_hourly"]);
     /// Few large inserts: each makes a part that ClickHouse has to merge.
     const MAX_BATCH: usize = 4_000;
     const LINGER: std::time::Duration = std::time::Duration::from_millis(250);

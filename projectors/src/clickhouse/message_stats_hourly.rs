@@ -12,10 +12,14 @@ use sqlx::postgres::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::message_facts::MessageFacts;
 use super::{Facts, answered};
-use crate::engine::{Backoff, Engine};
+use crate::RunError;
+use crate::engine::{Backoff, Projection};
 use crate::error::ProjectionError;
+use crate::members::Shares;
 use crate::row::column;
+use crate::world::World;
 
 const NAME: &str = "message_stats_hourly";
 const HEALTH: &str = "projection message_stats_hourly";
@@ -62,18 +66,18 @@ pub(super) async fn mark(connection: &mut PgConnection, hours: &BTreeSet<DirtyHo
 }
 
 /// Computes dirty hours until `shutdown`.
-pub async fn run(engine: &Engine, facts: &Facts, shutdown: CancellationToken) {
-    engine.health.expect(HEALTH);
+pub async fn run(world: &World, mut shares: Shares, shutdown: CancellationToken) {
+    world.health.expect(HEALTH);
     let mut backoff = Backoff::default();
     loop {
         let error = tokio::select! {
             () = shutdown.cancelled() => return,
-            result = compute_all(engine, facts) => match result {
+            result = compute_all(world, &mut shares) => match result {
                 Ok(never) => match never {},
                 Err(error) => error,
             },
         };
-        engine.health.failing(HEALTH, error.to_string());
+        world.health.failing(HEALTH, error.to_string());
         tracing::warn!(projection = NAME, %error, "statistics are computed again");
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -82,10 +86,16 @@ pub async fn run(engine: &Engine, facts: &Facts, shutdown: CancellationToken) {
     }
 }
 
-async fn compute_all(engine: &Engine, facts: &Facts) -> Result<Infallible, ProjectionError> {
+async fn compute_all(world: &World, shares: &mut Shares) -> Result<Infallible, RunError> {
     loop {
-        let computed = compute(&engine.pool, facts).await?;
-        engine.health.ready(HEALTH);
+        if !shares.holds(NAME).await? {
+            world.health.ready(HEALTH);
+            shares.changed().await;
+            continue;
+        }
+        let engine = world.live(MessageFacts::NAME).await?;
+        let computed = compute(&engine.pool, &world.facts(engine.generation)).await?;
+        world.health.ready(HEALTH);
         if computed < MAX_HOURS as usize {
             tokio::time::sleep(PAUSE).await;
         }

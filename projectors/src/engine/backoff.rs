@@ -24,6 +24,12 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// Waits the longest time from now on: for what only a person changes.
+    pub const fn rest(&mut self) {
+        self.next = LONGEST;
+        self.waited_at = None;
+    }
+
     pub async fn wait(&mut self) {
         if self.waited_at.is_some_and(|at| at.elapsed() > LONGEST) {
             self.next = SHORTEST;

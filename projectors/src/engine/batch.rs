@@ -1,22 +1,51 @@
-//! What is new in a batch of records, and where the checkpoints stand after it.
+//! What is new in a stretch of records, and where the checkpoints stand behind each.
 
 use std::collections::{BTreeMap, HashSet};
 
+use weft_domain::LogOrder;
 use weft_platform::kafka::{EventRecord, InvalidRecord, TopicPartition};
 
 use crate::checkpoint::{Advance, Checkpoint};
 use crate::error::{PartitionError, ProjectionError, Stopped};
-use crate::event::{Event, order_of};
+use crate::event::{Decoded, Event, EventPlace, order_of};
+use crate::parked::Fault;
 
-/// A batch ready to be written.
+/// One step of a partition.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub partition: TopicPartition,
+    /// Where the partition stands behind it; `None` for a missing event that was read from the log and stands before the
+    /// next item.
+    pub to: Option<Checkpoint>,
+    pub what: What,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    Event(Event),
+    /// An event that fails in the same way for ever.
+    Faulty(EventPlace, Fault),
+    /// Applied before, or of an aggregate that no view shows.
+    Nothing,
+}
+
+/// Events that the log has and Kafka did not bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub partition: TopicPartition,
+    /// The newest event missing at most; `None`: up to the log's end.
+    pub before: Option<LogOrder>,
+    /// Where Kafka goes on.
+    pub next_offset: i64,
+}
+
+/// What was taken of some records: all of them, or those before a gap.
 #[derive(Debug, Default)]
-pub struct Batch {
-    pub events: Vec<Event>,
-    pub steps: Vec<Advance>,
+pub struct Taken {
+    pub items: Vec<Item>,
     /// Partitions that end before a record that this program cannot read.
     pub stopped: Vec<Stopped>,
-    /// Records that were applied before.
-    pub repeated: usize,
+    pub gap: Option<Gap>,
 }
 
 /// Where a session stands: the stored checkpoints, and the partitions that stopped.
@@ -34,41 +63,81 @@ impl Progress {
         }
     }
 
-    /// Takes what is new of `records`, in their order; changes nothing here until `advance`.
-    pub fn take(&mut self, records: Vec<Result<EventRecord, InvalidRecord>>) -> Result<Batch, ProjectionError> {
-        let mut batch = Batch::default();
+    pub fn at(&self, partition: &TopicPartition) -> Checkpoint {
+        self.checkpoints.get(partition).copied().unwrap_or_default()
+    }
+
+    /// A partition that nothing more is taken of.
+    pub fn stop(&mut self, partition: TopicPartition) {
+        self.stopped.insert(partition);
+    }
+
+    /// Takes `records` in their order, up to the first gap: the record behind it stays. Moves nothing until `advance`.
+    pub fn take(
+        &mut self,
+        records: &mut std::iter::Peekable<impl Iterator<Item = Result<EventRecord, InvalidRecord>>>,
+    ) -> Result<Taken, ProjectionError> {
+        let mut taken = Taken::default();
         let mut reached: BTreeMap<TopicPartition, Checkpoint> = BTreeMap::new();
-        for record in records {
-            let (partition, offset) = place(&record);
+        while let Some(record) = records.peek() {
+            let (partition, offset) = place(record);
             if self.stopped.contains(&partition) {
+                records.next();
                 continue;
             }
-            let stored = self.checkpoints.get(&partition).copied().unwrap_or_default();
-            let at = reached.get(&partition).copied().unwrap_or(stored);
-            match read(record, &at)? {
-                Ok((event, next)) => {
-                    batch.repeated += usize::from(next.high_water == at.high_water);
-                    batch.events.extend(event);
-                    reached.insert(partition, next);
+            let at = reached.get(&partition).copied().unwrap_or_else(|| self.at(&partition));
+            match record
+                .as_ref()
+                .map_err(Clone::clone)
+                .map_err(PartitionError::from)
+                .and_then(|record| read(record, &at))
+            {
+                Ok(Read::Gap(before)) => {
+                    taken.gap = Some(Gap {
+                        partition,
+                        before: Some(before),
+                        next_offset: offset,
+                    });
+                    return Ok(taken);
+                }
+                Ok(Read::Replaced(known, found)) => return Err(ProjectionError::LogReplaced { known, found }),
+                Ok(Read::Item(what, to)) => {
+                    reached.insert(partition.clone(), to);
+                    taken.items.push(Item {
+                        partition,
+                        to: Some(to),
+                        what,
+                    });
                 }
                 Err(error) => {
-                    self.stopped.insert(partition.clone());
-                    batch.stopped.push(Stopped {
+                    self.stop(partition.clone());
+                    taken.stopped.push(Stopped {
                         partition,
                         offset,
                         error,
                     });
                 }
             }
+            records.next();
         }
-        batch.steps = reached
-            .into_iter()
-            .map(|(partition, to)| {
-                let from = self.checkpoints.get(&partition).copied().unwrap_or_default();
-                Advance { partition, from, to }
+        Ok(taken)
+    }
+
+    /// The steps of `items`, in the order in which statements take their locks.
+    pub fn steps(&self, items: &[Item]) -> Vec<Advance> {
+        let mut steps: BTreeMap<&TopicPartition, Checkpoint> = BTreeMap::new();
+        for item in items {
+            let to = steps.entry(&item.partition).or_insert_with(|| self.at(&item.partition));
+            *to = item.to.unwrap_or(*to);
+        }
+        let steps = steps.into_iter();
+        steps
+            .map(|(partition, to)| Advance {
+                partition: partition.clone(),
+                from: self.at(partition),
+                to,
             })
-            .collect();
-        Ok(batch)
+            .collect()
     }
 
     /// The steps are committed.
@@ -79,39 +148,44 @@ impl Progress {
     }
 }
 
-/// The event, if it is new and of a view's aggregate, and the checkpoint behind it; or what stops the partition.
-type Read = Result<(Option<Event>, Checkpoint), PartitionError>;
+enum Read {
+    Item(What, Checkpoint),
+    /// Events before this one are missing.
+    Gap(LogOrder),
+    /// Of another log than the one known.
+    Replaced(uuid::Uuid, uuid::Uuid),
+}
 
-fn read(record: Result<EventRecord, InvalidRecord>, at: &Checkpoint) -> Result<Read, ProjectionError> {
-    let record = match record {
-        Ok(record) => record,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    if record.offset > at.next_offset {
-        return Err(ProjectionError::MissingEvents {
-            topic: record.topic,
-            partition: record.partition,
-            expected: at.next_offset,
-            found: record.offset,
-        });
-    }
+fn read(record: &EventRecord, at: &Checkpoint) -> Result<Read, PartitionError> {
     if let Some(known) = at.log_id.filter(|known| *known != record.log_id) {
-        return Err(ProjectionError::LogReplaced {
-            known,
-            found: record.log_id,
-        });
+        return Ok(Read::Replaced(known, record.log_id));
     }
-    let order = order_of(&record);
-    let mut next = Checkpoint {
+    let order = order_of(record);
+    let to = Checkpoint {
         next_offset: record.offset + 1,
-        high_water: at.high_water,
+        high_water: at.high_water.max(order),
         log_id: Some(record.log_id),
     };
     if order <= at.high_water {
-        return Ok(Ok((None, next)));
+        return Ok(Read::Item(What::Nothing, to));
     }
-    next.high_water = order;
-    Ok(Event::decode(&record).map(|event| (event, next)))
+    // Kafka dropped records, or the topic was made anew: what was between only the log knows.
+    if record.offset != at.next_offset {
+        return Ok(Read::Gap(order));
+    }
+    Ok(Read::Item(what(Event::decode(record)?), to))
+}
+
+/// What an engine does with a decoded event.
+pub(super) fn what(decoded: Decoded) -> What {
+    match decoded {
+        Decoded::Foreign => What::Nothing,
+        Decoded::Event(event) => What::Event(event),
+        Decoded::Undecodable(place, error) => {
+            let fault = Fault::of_payload(&place, &error);
+            What::Faulty(place, fault)
+        }
+    }
 }
 
 fn place(record: &Result<EventRecord, InvalidRecord>) -> (TopicPartition, i64) {

@@ -1,23 +1,27 @@
 //! Reads the topics of a projection and applies each batch in one transaction with its checkpoint.
 //!
 //! Exact, because each partition has one writer in log order: whatever is at or below a partition's high-water was
-//! applied, in the transaction that moved it there.
+//! applied, in the transaction that moved it there. What Kafka does not bring is read from the log.
 
 mod backoff;
 mod batch;
+mod gap;
 mod run;
+mod session;
 
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::shape::Shape;
 
 pub use backoff::Backoff;
-pub use batch::{Batch, Progress};
-pub use run::{Engine, Session};
+pub use batch::{Gap, Item, Progress, Taken, What};
+pub use run::{Ended, Engine};
+pub use session::Session;
 
 /// One read model: what it reads, and how a batch of events becomes rows.
 pub trait Projection: Send + Sync + 'static {
@@ -31,6 +35,8 @@ pub trait Projection: Send + Sync + 'static {
     /// The aggregates whose topics it reads.
     const AGGREGATES: &'static [&'static str];
     const SHAPE: Shape;
+    /// What it writes.
+    const TABLES: Tables;
     /// Events of one transaction at most, and how long the first of a batch waits for more.
     const MAX_BATCH: usize = 1_000;
     const LINGER: Duration = Duration::from_millis(20);
@@ -46,4 +52,20 @@ pub trait Projection: Send + Sync + 'static {
         events: &[Event],
         prepared: Self::Prepared,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// Ids of the rows that `events` of one stream are about, where the rows are of several streams (`Fold`): they are
+    /// incomplete while the stream is parked.
+    fn rows_of(&self, events: &[Event]) -> Vec<Uuid> {
+        let _ = events;
+        Vec::new()
+    }
+}
+
+/// A read model's own tables, under their names in every generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// In the views' database.
+    Postgres(&'static [&'static str]),
+    /// In ClickHouse.
+    Facts(&'static [&'static str]),
 }

@@ -1,144 +1,148 @@
 //! The loop of one projection.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use sqlx::postgres::PgPool;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_platform::config::KafkaSection;
 use weft_platform::health::Health;
-use weft_platform::kafka::{EventConsumer, EventRecord, InvalidRecord};
+use weft_platform::kafka::{EventConsumer, TopicPartition};
 
-use super::{Backoff, Progress, Projection};
-use crate::checkpoint;
-use crate::error::{ProjectionError, Stopped};
+use super::{Backoff, Gap, Projection, Session};
+use crate::checkpoint::Checkpoint;
+use crate::error::ProjectionError;
 use crate::generation::Generation;
-use crate::metric;
+use crate::members::Shares;
 
-/// A write transaction of this length holds back the log's tail, where both are on one cluster.
-const LONG_TRANSACTION: Duration = Duration::from_millis(200);
-
-/// What all projections of one process share.
+/// What a projection works with.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub kafka: KafkaSection,
+    /// The generation's tables, by its search path.
     pub pool: PgPool,
+    pub log: PgPool,
     pub generation: Generation,
     pub health: Health,
 }
 
+/// Why a projection ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Shutdown,
+    /// Another generation took over.
+    HandedOver,
+}
+
+/// Why a session ended.
+enum Interrupted {
+    /// Its share of the partitions is another one now.
+    Shares,
+}
+
 impl Engine {
-    /// Projects until `shutdown`. Whatever fails is tried again from the stored checkpoint, for ever; what waiting cannot
-    /// heal is reported and left alone.
-    pub async fn run<P: Projection>(&self, projection: P, shutdown: CancellationToken) {
+    /// Every partition of the topics of some aggregates, in their order.
+    pub fn partitions(&self, aggregates: &[&str]) -> Vec<TopicPartition> {
+        let mut all: Vec<TopicPartition> = aggregates
+            .iter()
+            .flat_map(|aggregate| {
+                let topic = self.kafka.topic(aggregate);
+                (0..self.kafka.partition_count(aggregate)).map(move |partition| TopicPartition {
+                    topic: topic.clone(),
+                    partition,
+                })
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Projects this process's share until `shutdown`, or until another generation takes over. Whatever fails is tried
+    /// again from the stored checkpoint, for ever; what waiting cannot heal is reported and left alone.
+    pub async fn run<P: Projection>(&self, projection: &P, mut shares: Shares, shutdown: CancellationToken) -> Ended {
         self.health.expect(P::HEALTH);
         let mut backoff = Backoff::default();
         loop {
             let error = tokio::select! {
-                () = shutdown.cancelled() => return,
-                result = self.project(&projection) => match result {
-                    Ok(never) => match never {},
+                () = shutdown.cancelled() => return Ended::Shutdown,
+                result = self.project(projection, &mut shares) => match result {
+                    Ok(Interrupted::Shares) => continue,
                     Err(error) => error,
                 },
             };
+            if matches!(error, ProjectionError::HandedOver { .. }) {
+                tracing::info!(projection = P::NAME, %error, "projection ended");
+                return Ended::HandedOver;
+            }
             self.health.failing(P::HEALTH, error.to_string());
             if error.is_final() {
                 tracing::error!(projection = P::NAME, %error, "projection stopped");
-                shutdown.cancelled().await;
-                return;
+                backoff.rest();
+            } else {
+                tracing::warn!(projection = P::NAME, %error, "projection starts again");
+                if matches!(error, ProjectionError::Fenced) {
+                    // Somebody else works at it: nothing is wrong.
+                    backoff = Backoff::default();
+                }
             }
-            tracing::warn!(projection = P::NAME, %error, "projection starts again");
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return Ended::Shutdown,
                 () = backoff.wait() => {}
             }
         }
     }
 
-    /// One session: from the stored checkpoints until something fails.
-    async fn project<P: Projection>(&self, projection: &P) -> Result<Infallible, ProjectionError> {
-        let mut session = Session::open(self, projection).await?;
-        let offsets = session.progress.checkpoints.iter();
-        let offsets = offsets
+    /// One session: from the stored checkpoints until something fails or the shares change.
+    async fn project<P: Projection>(
+        &self,
+        projection: &P,
+        shares: &mut Shares,
+    ) -> Result<Interrupted, ProjectionError> {
+        let partitions = shares.of(P::NAME, &self.partitions(P::AGGREGATES)).await?;
+        let mut session = Session::open_on(self, projection, &partitions).await?;
+        if partitions.is_empty() {
+            self.health.ready(P::HEALTH);
+            shares.changed().await;
+            return Ok(Interrupted::Shares);
+        }
+        let checkpoints = session.progress().checkpoints.clone();
+        let offsets = checkpoints
+            .iter()
             .map(|(partition, at)| (partition.clone(), at.next_offset))
             .collect();
-        let consumer = EventConsumer::assign(&self.kafka, P::NAME, &topics::<P>(&self.kafka), &offsets)?;
-        self.health.ready(P::HEALTH);
+        let consumer = EventConsumer::assign_at(&self.kafka, P::NAME, &offsets)?;
         let mut stopped = Vec::new();
+        for gap in lost(&consumer, &checkpoints).await {
+            stopped.extend(session.close(&gap).await?);
+        }
+        self.health.ready(P::HEALTH);
+        let mut told = Vec::new();
         loop {
-            let records = consumer.next_records(P::MAX_BATCH, P::LINGER).await?;
-            for stop in session.apply(records).await? {
+            for stop in std::mem::take(&mut stopped) {
                 tracing::error!(projection = P::NAME, %stop, "partition stopped");
                 consumer.pause(&stop.partition)?;
-                stopped.push(stop.to_string());
-                self.health.failing(P::HEALTH, stopped.join("; "));
+                told.push(stop.to_string());
+                self.health.failing(P::HEALTH, told.join("; "));
             }
+            let records = tokio::select! {
+                records = consumer.next_records(P::MAX_BATCH, P::LINGER) => records?,
+                () = shares.changed() => return Ok(Interrupted::Shares),
+            };
+            stopped = session.apply(records).await?;
         }
     }
 }
 
-fn topics<P: Projection>(kafka: &KafkaSection) -> Vec<(String, i32)> {
-    P::AGGREGATES
-        .iter()
-        .map(|name| (kafka.topic(name), kafka.partition_count(name)))
-        .collect()
-}
-
-/// A projection at work from its stored checkpoints on.
-pub struct Session<'s, P> {
-    engine: &'s Engine,
-    projection: &'s P,
-    progress: Progress,
-}
-
-impl<'s, P: Projection> Session<'s, P> {
-    pub async fn open(engine: &'s Engine, projection: &'s P) -> Result<Self, ProjectionError> {
-        let topics = topics::<P>(&engine.kafka);
-        let checkpoints = checkpoint::load(&engine.pool, P::NAME, engine.generation, &topics).await?;
-        Ok(Self {
-            engine,
-            projection,
-            progress: Progress::new(checkpoints),
+/// What Kafka has dropped by retention since the checkpoints were stored, also where no record follows that would tell.
+async fn lost(
+    consumer: &EventConsumer,
+    checkpoints: &std::collections::BTreeMap<TopicPartition, Checkpoint>,
+) -> Vec<Gap> {
+    let first = consumer.first_offsets().await;
+    let gaps = first.into_iter().filter_map(|(partition, first)| {
+        let at = checkpoints.get(&partition)?;
+        (first > at.next_offset).then_some(Gap {
+            partition,
+            before: None,
+            next_offset: first,
         })
-    }
-
-    /// Applies what is new of `records` and moves the checkpoints behind them, all or nothing. After an error the
-    /// session is over: where the store stands is then known only to the store.
-    pub async fn apply(
-        &mut self,
-        records: Vec<Result<EventRecord, InvalidRecord>>,
-    ) -> Result<Vec<Stopped>, ProjectionError> {
-        let batch = self.progress.take(records)?;
-        if batch.steps.is_empty() {
-            return Ok(batch.stopped);
-        }
-        let prepared = self.projection.prepare(&batch.events).await?;
-        let began = Instant::now();
-        let mut transaction = self.engine.pool.begin().await?;
-        // First, so that a fenced consumer waits here and writes nothing.
-        checkpoint::advance(&mut transaction, P::NAME, self.engine.generation, &batch.steps).await?;
-        if !batch.events.is_empty() {
-            self.projection.write(&mut transaction, &batch.events, prepared).await?;
-        }
-        transaction.commit().await?;
-        let took = began.elapsed();
-        if took > LONG_TRANSACTION {
-            tracing::warn!(
-                projection = P::NAME,
-                events = batch.events.len(),
-                ?took,
-                "long transaction"
-            );
-        }
-        metrics::histogram!(metric::TRANSACTION_SECONDS, "projection" => P::NAME).record(took.as_secs_f64());
-        metrics::counter!(metric::EVENTS, "projection" => P::NAME).increment(batch.events.len() as u64);
-        metrics::counter!(metric::REPEATED, "projection" => P::NAME).increment(batch.repeated as u64);
-        if let Some(last) = batch.events.last() {
-            let newest = last.recorded_at.timestamp_millis() as f64 / 1_000.0;
-            metrics::gauge!(metric::NEWEST_EVENT_SECONDS, "projection" => P::NAME).set(newest);
-        }
-        self.progress.advance(batch.steps);
-        Ok(batch.stopped)
-    }
+    });
+    gaps.collect()
 }

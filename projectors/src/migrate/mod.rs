@@ -25,10 +25,10 @@ pub enum MigrateError {
 
 /// The Postgres read models: roles, database, the live generation's schema and the stable schema `views`.
 pub async fn views(config: &Config) -> Result<(), MigrateError> {
-    postgres::migrate(&config.views, Generation::LIVE).await
+    postgres::migrate(&config.views, Generation::FIRST).await
 }
 
 /// The ClickHouse facts: the live generation's database and the stable one.
 pub async fn clickhouse(config: &Config) -> Result<(), MigrateError> {
-    clickhouse::migrate(&config.clickhouse, Generation::LIVE).await
+    clickhouse::migrate(&config.clickhouse, Generation::FIRST).await
 }

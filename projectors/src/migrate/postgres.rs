@@ -17,6 +17,13 @@ static VIEWS: Migrator = Migrator {
     ..sqlx::migrate!("../schemas/postgres/views")
 };
 
+/// What is there once, beside the generations.
+static STABLE: Migrator = Migrator {
+    ignore_missing: true,
+    locking: false,
+    ..sqlx::migrate!("../schemas/postgres/views_stable")
+};
+
 const PROJECTOR: &str = "weft_projector";
 const QUERY: &str = "weft_query";
 
@@ -80,6 +87,8 @@ async fn migrate_locked(connection: &mut PgConnection, generation: Generation) -
     }
     // Everything belongs to the projector, which makes partitions later.
     run_formatted(connection, "set role %I", &[PROJECTOR]).await?;
+    run_formatted(connection, "set search_path to views", &[]).await?;
+    STABLE.run(&mut *connection).await?;
     run_formatted(connection, "set search_path to %I", &[&schema]).await?;
     VIEWS.run(&mut *connection).await?;
     sqlx::query("select ensure_message_partitions(clock_timestamp(), $1, $2)")

@@ -9,7 +9,7 @@ use weft_projectors::conversations::Conversations;
 
 use crate::support::history::History;
 use crate::support::stores::Stores;
-use crate::support::{project, random, rows, same_rows_in_any_batches};
+use crate::support::{decode, project, random, rows, same_rows_in_any_batches};
 
 /// The records of both topics, each partition in its order, between partitions in none.
 fn shuffled(records: &[EventRecord], seed: u64) -> Vec<EventRecord> {
@@ -103,7 +103,7 @@ async fn the_newest_message_is_the_greatest_by_time_of_those_sent_and_received()
         .unwrap();
     let mut newest: HashMap<Uuid, chrono::DateTime<chrono::Utc>> = HashMap::new();
     for record in both(&history) {
-        let event = weft_projectors::event::Event::decode(&record).unwrap().unwrap();
+        let event = decode(&record);
         let payload: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
         let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
         let at = match record.event_type.as_str() {

@@ -25,16 +25,20 @@ async fn the_newest_sample_counts_whatever_the_order_and_a_failed_look_keeps_the
         partition: 0,
     };
     let record = |offset, sample| (partition.clone(), offset, serde_json::to_vec(&sample).unwrap());
-    let topics = [(partition.topic.clone(), 1)];
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
         sqlx::query("delete from account_heartbeats")
             .execute(&stores.engine.pool)
             .await
             .unwrap();
         let samples = [sample(10, true), sample(20, true), sample(30, false), sample(25, false)];
-        let mut checkpoints = checkpoint::load(&stores.engine.pool, "account_heartbeats", Generation::LIVE, &topics)
-            .await
-            .unwrap();
+        let mut checkpoints = checkpoint::load(
+            &stores.engine.pool,
+            "account_heartbeats",
+            Generation::FIRST,
+            std::slice::from_ref(&partition),
+        )
+        .await
+        .unwrap();
         let next = checkpoints[&partition].next_offset;
         for (n, index) in order.into_iter().enumerate() {
             let record = record(next + n as i64, samples[index].clone());

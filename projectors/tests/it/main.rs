@@ -6,11 +6,14 @@
 mod accounts;
 mod checkpoints;
 mod conversations;
+mod dead_letters;
 mod engine;
 mod facts;
+mod gaps;
 mod heartbeats;
 mod messages;
 mod migrations;
+mod rebalances;
 mod status_history;
 mod support;
 mod tenants;

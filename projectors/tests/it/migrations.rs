@@ -23,6 +23,7 @@ async fn two_migrations_at_once_and_a_third_later_agree() {
         "accounts",
         "checkpoints",
         "conversations",
+        "dead_letters",
         "messages",
     ];
     assert_eq!(views, expected);

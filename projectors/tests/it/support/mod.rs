@@ -1,15 +1,32 @@
 //! What every test needs: stores of its own, and histories to project.
 
 pub(crate) mod history;
+pub(crate) mod log;
+pub(crate) mod running;
 pub(crate) mod stores;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use weft_platform::config::KeysSection;
 use weft_platform::kafka::{EventRecord, InvalidRecord};
+use weft_platform::keys::KeyStore;
 use weft_projectors::engine::{Engine, Projection, Session};
+use weft_projectors::event::{Decoded, Event};
 
 pub(crate) fn random(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)
+}
+
+/// Opens nothing.
+pub(crate) fn keyless() -> KeyStore {
+    KeyStore::without_access(&KeysSection::default()).unwrap()
+}
+
+pub(crate) fn decode(record: &EventRecord) -> Event {
+    match Event::decode(record).unwrap() {
+        Decoded::Event(event) => event,
+        other => panic!("{other:?}"),
+    }
 }
 
 pub(crate) fn read(records: &[EventRecord]) -> Vec<Result<EventRecord, InvalidRecord>> {

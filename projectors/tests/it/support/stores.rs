@@ -1,5 +1,7 @@
 //! Databases and topics of one test, dropped at its end.
 
+use std::sync::Arc;
+
 use sqlx::postgres::PgPool;
 use sqlx::{Connection, PgConnection};
 use url::Url;
@@ -13,6 +15,9 @@ use weft_projectors::clickhouse::Facts;
 use weft_projectors::engine::Engine;
 use weft_projectors::generation::Generation;
 use weft_projectors::migrate;
+use weft_projectors::world::World;
+
+use super::keyless;
 
 pub(crate) struct Stores {
     pub(crate) config: Config,
@@ -43,12 +48,18 @@ pub(crate) fn config() -> Config {
     config
 }
 
+/// Of the first generation.
+pub(crate) fn engine(config: &Config) -> Engine {
+    let world = World::new(Arc::new(config.clone()), keyless(), Health::default()).unwrap();
+    world.engine(Generation::FIRST).unwrap()
+}
+
 impl Stores {
     /// A migrated views' database.
     pub(crate) async fn views() -> Self {
         let config = config();
         migrate::views(&config).await.unwrap();
-        let engine = weft_projectors::engine(&config, Health::default()).unwrap();
+        let engine = engine(&config);
         Self {
             config,
             engine,
@@ -81,7 +92,7 @@ impl Stores {
         if self.facts {
             migrate::clickhouse(&config).await.unwrap();
         }
-        let engine = weft_projectors::engine(&config, Health::default()).unwrap();
+        let engine = engine(&config);
         Self {
             config,
             engine,
@@ -91,7 +102,7 @@ impl Stores {
     }
 
     pub(crate) fn facts(&self) -> Facts {
-        Facts::new(&self.config.clickhouse, Generation::LIVE)
+        Facts::new(&self.config.clickhouse, Generation::FIRST)
     }
 
     /// A client of the stable names.
@@ -122,7 +133,7 @@ impl Stores {
         if facts {
             let client = clickhouse::Client::default().with_url(config.clickhouse.url.as_str());
             let stable = &config.clickhouse.database;
-            for database in [stable, &Generation::LIVE.facts_database(stable)] {
+            for database in [stable, &Generation::FIRST.facts_database(stable)] {
                 let _ = client
                     .query(&format!("drop database if exists {database} sync"))
                     .execute()
