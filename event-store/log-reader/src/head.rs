@@ -6,6 +6,19 @@ use weft_domain::LogOrder;
 use crate::load::LoadError;
 use crate::stored::order;
 
+/// The newest event that is settled: nothing can appear before it any more. `LogOrder::default()` for an empty log.
+pub async fn newest(pool: &PgPool) -> Result<LogOrder, LoadError> {
+    let row = sqlx::query(
+        "select epoch, transaction_id::text::bigint as transaction_id, position from events
+         where epoch < (select identity.epoch from log_identity identity)
+            or transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+         order by epoch desc, transaction_id desc, position desc limit 1",
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.as_ref().map(order).transpose()?.unwrap_or_default())
+}
+
 /// One event of a stream: its order in the log, and the stream's partition key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamHead {

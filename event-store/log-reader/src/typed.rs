@@ -1,7 +1,7 @@
 //! Payload bytes to typed events: upcast, then decoded. Tells an event that this program does not know (a newer one
 //! wrote it) from one that it knows and cannot decode.
 
-use cqrs_es::Aggregate;
+use cqrs_es::{Aggregate, DomainEvent};
 use serde_json::Value;
 use weft_domain::account::{Account, AccountEvent};
 use weft_domain::conversation::{Conversation, ConversationEvent};
@@ -62,6 +62,27 @@ pub fn decode<A: Aggregate>(event_type: &str, version: &str, payload: &[u8]) -> 
     let current = upcast(A::TYPE, event_type, version, &mut value);
     require_known::<A>(event_type, &current)?;
     serde_json::from_value(value).map_err(|error| undecodable(&current, &error))
+}
+
+/// That an event of any aggregate is read, as what it is stored as. Answers whether it had to be upcast.
+pub fn check(aggregate_type: &str, event_type: &str, version: &str, payload: &[u8]) -> Result<bool, String> {
+    match aggregate_type {
+        Account::TYPE => check_of::<Account>(event_type, version, payload),
+        Message::TYPE => check_of::<Message>(event_type, version, payload),
+        Conversation::TYPE => check_of::<Conversation>(event_type, version, payload),
+        Tenant::TYPE => check_of::<Tenant>(event_type, version, payload),
+        other => Err(format!("this program knows no aggregate {other}")),
+    }
+}
+
+fn check_of<A: Aggregate>(event_type: &str, version: &str, payload: &[u8]) -> Result<bool, String> {
+    let event = decode::<A>(event_type, version, payload).map_err(|error| error.to_string())?;
+    let read_as = event.event_type();
+    if read_as == event_type {
+        Ok(is_old(A::TYPE, event_type, version))
+    } else {
+        Err(format!("is stored as {event_type}, but its payload is a {read_as}"))
+    }
 }
 
 fn require_known<A: Aggregate>(event_type: &str, version: &str) -> Result<(), DecodeError> {
