@@ -1,179 +1,139 @@
-//! Accepting messages: the whole command path in process (load, decide, append) beside the stock postgres-es store, on
-//! the same server, in databases of their own.
+//! P1, P1_32, P1_full and P1_stock: durable commands, each with its event, idempotency key, quotas and, where it creates,
+//! its claim, beside peers that write the same rows without group commit.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cqrs_es::CqrsFramework;
 use cqrs_es::persist::PersistedEventStore;
-use futures::{StreamExt, TryStreamExt};
 use postgres_es::PostgresEventRepository;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, PgConnection};
-use weft_domain::message::{AcceptMessage, Message, MessageCommand, MessageType};
-use weft_domain::{AccountId, ActorType, Metadata, Sealed, TenantId};
-use weft_log_writer::{CallOptions, Executor};
+use weft_domain::account::Account;
+use weft_domain::message::Message;
+use weft_log_writer::Executor;
 use weft_platform::clock::Clock;
-use weft_platform::config::{Config, Secret};
 
-use crate::report::{Benchmark, Side};
+use crate::database::Databases;
+use crate::load::closed_loop;
+use crate::pgbench::{self, Texts};
+use crate::report::{Benchmark, Round, Side};
+use crate::workload::{Work, Workload};
+use crate::{Arguments, Failure};
 
-type Failure = Box<dyn std::error::Error>;
-type Round = (Duration, Vec<Duration>);
+/// Connections of the stock store: more make it slower on two cores.
+const STOCK_CONNECTIONS: u32 = 32;
 
-/// The table that postgres-es documents.
-const STOCK_TABLE: &str = "create table events (
-    aggregate_type text not null, aggregate_id text not null, sequence bigint check (sequence >= 0) not null,
-    event_type text not null, event_version text not null, payload json not null, metadata json not null,
-    timestamp timestamp with time zone default (current_timestamp), primary key (aggregate_type, aggregate_id, sequence))";
-
-fn renamed(url: &Secret, database: &str) -> Secret {
-    let base = url.expose().rsplit_once('/').map_or(url.expose(), |(base, _)| base);
-    Secret(format!("{base}/{database}"))
-}
-
-pub(crate) async fn accepting_messages(
-    config: &Config,
-    rounds: usize,
-    commands: usize,
-    in_flight: usize,
-) -> Result<Benchmark, Failure> {
-    let clock = Clock::system();
-    let suffix = clock.new_id().simple().to_string();
-    let (log, keys, stock) = (
-        format!("bench_log_{suffix}"),
-        format!("bench_keys_{suffix}"),
-        format!("bench_stock_{suffix}"),
-    );
-    let mut bench = config.clone();
-    bench.log.url = renamed(&config.log.url, &log);
-    bench.log.admin_url = renamed(&config.log.admin_url, &log);
-    bench.log.max_connections = in_flight as u32;
-    bench.keys.url = renamed(&config.keys.url, &keys);
-    bench.keys.admin_url = renamed(&config.keys.admin_url, &keys);
-    let outcome = measure(&bench, &stock, &clock, rounds, commands, in_flight).await;
-    let mut server = PgConnection::connect(renamed(&config.log.admin_url, "postgres").expose()).await?;
-    for database in [log, keys, stock] {
-        sqlx::query(&format!("drop database if exists {database} with (force)"))
-            .execute(&mut server)
-            .await?;
-    }
-    let (ours, peer) = outcome?;
-    Ok(Benchmark {
-        id: "append",
-        what: "accept one message per command, in process, with envelope and sealed content",
-        ours: Side::of(&ours),
-        peer_what: "stock postgres-es 0.5.0",
-        peer: Side::of(&peer),
-    })
-}
-
-async fn measure(
-    config: &Config,
-    stock: &str,
-    clock: &Clock,
-    rounds: usize,
-    commands: usize,
-    in_flight: usize,
-) -> Result<(Vec<Round>, Vec<Round>), Failure> {
-    weft_log_writer::migrate::log(config).await?;
-    weft_log_writer::migrate::keys(config).await?;
-    let executor = Executor::connect(config, clock.clone()).await?;
-    let mut server = PgConnection::connect(renamed(&config.log.admin_url, "postgres").expose()).await?;
-    sqlx::query(&format!("create database {stock}"))
-        .execute(&mut server)
-        .await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(in_flight as u32)
-        .connect(renamed(&config.log.admin_url, stock).expose())
-        .await?;
-    sqlx::query(STOCK_TABLE).execute(&pool).await?;
-    let store = PersistedEventStore::<_, Message>::new_event_store(PostgresEventRepository::new(pool.clone()));
-    let framework = Arc::new(CqrsFramework::new(store, vec![], ()));
-    let (mut ours, mut peer) = (Vec::new(), Vec::new());
-    // One warm-up round of each, then alternating.
-    for round in 0..=rounds {
-        let our_round = timed(commands, in_flight, |_| async {
-            let options = CallOptions::new(metadata(clock));
-            let id = clock.new_id().to_string();
-            executor
-                .execute::<Message>(&id, accept(clock), &options)
-                .await
-                .map(|_| ())
-                .map_err(Failure::from)
+pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<Vec<Benchmark>, Failure> {
+    let length = Duration::from_secs(arguments.seconds);
+    let executor = Executor::connect(&databases.config, Clock::system()).await?;
+    let workload = Arc::new(Workload::prepare(&executor).await?);
+    let ours = |callers: usize, length| {
+        let (executor, workload) = (executor.clone(), Arc::clone(&workload));
+        closed_loop(callers, length, move || {
+            let (executor, workload) = (executor.clone(), Arc::clone(&workload));
+            async move { workload.execute(&executor).await }
         })
+    };
+    let stock_pool = PgPoolOptions::new()
+        .max_connections(STOCK_CONNECTIONS)
+        .connect(databases.stock_url.expose())
         .await?;
-        let peer_round = timed(commands, in_flight, |_| async {
-            let metadata: HashMap<String, String> = metadata(clock).to_map("bench");
-            let id = clock.new_id().to_string();
-            framework
-                .execute_with_metadata(&id, accept(clock), metadata)
-                .await
-                .map_err(Failure::from)
-        })
-        .await?;
-        if round > 0 {
-            ours.push(our_round);
-            peer.push(peer_round);
-        }
-    }
-    pool.close().await;
-    Ok((ours, peer))
-}
-
-async fn timed<F, Fut>(commands: usize, in_flight: usize, mut one: F) -> Result<Round, Failure>
-where
-    F: FnMut(usize) -> Fut,
-    Fut: Future<Output = Result<(), Failure>>,
-{
-    let started = Instant::now();
-    let latencies = futures::stream::iter(0..commands)
-        .map(|n| {
-            let command = one(n);
+    let stock = Arc::new((framework::<Account>(&stock_pool), framework::<Message>(&stock_pool)));
+    let stock = |length| {
+        let (stock, workload) = (Arc::clone(&stock), Arc::clone(&workload));
+        closed_loop(256, length, move || {
+            let (stock, workload) = (Arc::clone(&stock), Arc::clone(&workload));
             async move {
-                let asked = Instant::now();
-                command.await?;
-                Ok::<_, Failure>(asked.elapsed())
+                let (work, metadata) = workload.next();
+                let metadata = metadata.to_map("bench");
+                match work {
+                    Work::Create(id, command) => stock.0.execute_with_metadata(&id, command, metadata).await?,
+                    Work::Accept(id, command) => stock.1.execute_with_metadata(&id, command, metadata).await?,
+                }
+                Ok(())
             }
         })
-        .buffer_unordered(in_flight)
-        .try_collect()
-        .await?;
-    Ok((started.elapsed(), latencies))
-}
+    };
 
-fn metadata(clock: &Clock) -> Metadata {
-    Metadata {
-        tenant_id: TenantId(clock.new_id()),
-        actor: "bench".to_owned(),
-        actor_type: ActorType::System,
-        request_id: clock.new_id().to_string(),
-        correlation_id: clock.new_id().to_string(),
-        causation_id: None,
-        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
-        occurred_at: clock.now(),
+    ours(256, length.min(Duration::from_secs(2))).await?;
+    let texts = Texts::of(&databases.config.log.url).await?;
+    let mut rounds: [Vec<Round>; 5] = Default::default();
+    // One round of each that does not count, then alternating.
+    for round in 0..=arguments.rounds {
+        let length = if round == 0 {
+            length.min(Duration::from_secs(2))
+        } else {
+            length
+        };
+        let measured = [
+            ours(256, length).await?,
+            pgbench::run(&databases.peer_url, pgbench::BARE, &texts, length).await?,
+            ours(32, length).await?,
+            pgbench::run(&databases.peer_url, pgbench::FULL, &texts, length).await?,
+            stock(length).await?,
+        ];
+        databases.settle().await?;
+        if round > 0 {
+            for (all, one) in rounds.iter_mut().zip(measured) {
+                all.push(one);
+            }
+        }
     }
+    stock_pool.close().await;
+    let [p1, bare, p1_32, full, stock] = rounds.map(|rounds| Side::of(&rounds));
+    let unit = "commands/s";
+    let bench = |id, what, ours: &Side, peer_what, peer: &Side, goal| Benchmark {
+        id,
+        what,
+        ours: ours.clone(),
+        peer_what,
+        peer: peer.clone(),
+        goal,
+        most_p99_ms: None,
+        unit,
+    };
+    Ok(vec![
+        Benchmark {
+            most_p99_ms: Some(25.0),
+            ..bench(
+                "P1",
+                "commands through the Executor, 256 in flight",
+                &p1,
+                "pgbench, one bare insert of the event's row per commit, 32 clients",
+                &bare,
+                2.2,
+            )
+        },
+        bench(
+            "P1_32",
+            "the same, 32 in flight",
+            &p1_32,
+            "pgbench, one bare insert of the event's row per commit, 32 clients",
+            &bare,
+            1.25,
+        ),
+        bench(
+            "P1_full",
+            "commands through the Executor, 256 in flight",
+            &p1,
+            "pgbench, the same rows (key, claim, quotas, event) per commit in one statement, 32 clients",
+            &full,
+            4.5,
+        ),
+        bench(
+            "P1_stock",
+            "commands through the Executor, 256 in flight",
+            &p1,
+            "stock postgres-es 0.5.0, the same commands, no key, claim or quota",
+            &stock,
+            6.0,
+        ),
+    ])
 }
 
-fn accept(clock: &Clock) -> MessageCommand {
-    MessageCommand::Accept(Box::new(AcceptMessage {
-        account_id: AccountId(clock.new_id()),
-        tenant_id: TenantId(clock.new_id()),
-        conversation_id: "S:1688850000000001".parse().expect("a constant"),
-        message_type: MessageType::Text,
-        content: Sealed::new(
-            "conversation:bench".to_owned(),
-            "month:bench:2026-11".to_owned(),
-            "bm9uY2Vub25jZW5v".to_owned(),
-            "c2VhbGVk".repeat(20),
-        ),
-        priority: 5,
-        scheduled_time: None,
-        batch_id: None,
-        batch_index: None,
-        callback_url: None,
-        client_reference: None,
-        now: clock.now(),
-    }))
+type Stock<A> = CqrsFramework<A, PersistedEventStore<PostgresEventRepository, A>>;
+
+fn framework<A: cqrs_es::Aggregate<Services = ()>>(pool: &sqlx::PgPool) -> Stock<A> {
+    let store = PersistedEventStore::new_event_store(PostgresEventRepository::new(pool.clone()));
+    CqrsFramework::new(store, vec![], ())
 }

@@ -1,12 +1,20 @@
 //! `make bench`: ours and a peer alternate in one run; figures count as ratios only.
 
 mod append;
+mod database;
+mod load;
+mod pgbench;
 mod report;
+mod workload;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use weft_platform::config::Config;
+
+use database::Databases;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the benchmarks, prints a table and writes a report.
 #[derive(Parser)]
@@ -14,12 +22,9 @@ struct Arguments {
     /// Rounds of each side; the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Commands a round
-    #[arg(long, default_value_t = 5_000)]
-    commands: usize,
-    /// Commands in flight at once
-    #[arg(long, default_value_t = 32)]
-    in_flight: usize,
+    /// Length of a round
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
     #[arg(long, default_value = "bench/report.json")]
     report: std::path::PathBuf,
 }
@@ -36,10 +41,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::load(None)?;
-    let benchmarks =
-        vec![append::accepting_messages(&config, arguments.rounds, arguments.commands, arguments.in_flight).await?];
+    let databases = Databases::create(&config).await?;
+    let benchmarks = append::run(arguments, &databases).await;
+    databases.drop().await?;
+    let benchmarks = benchmarks?;
     report::print(&benchmarks);
     report::write(&arguments.report, &benchmarks)?;
     println!("written to {}", arguments.report.display());

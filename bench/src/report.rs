@@ -5,6 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+/// One round of one side.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Round {
+    pub(crate) per_second: f64,
+    pub(crate) latencies: Vec<Duration>,
+}
+
 /// One side's figures: the median round's rate, and latencies over all rounds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Side {
@@ -14,14 +21,10 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// From each round's length and latencies.
-    pub(crate) fn of(rounds: &[(Duration, Vec<Duration>)]) -> Self {
-        let mut rates: Vec<f64> = rounds
-            .iter()
-            .map(|(length, latencies)| latencies.len() as f64 / length.as_secs_f64())
-            .collect();
+    pub(crate) fn of(rounds: &[Round]) -> Self {
+        let mut rates: Vec<f64> = rounds.iter().map(|round| round.per_second).collect();
         rates.sort_by(f64::total_cmp);
-        let mut latencies: Vec<Duration> = rounds.iter().flat_map(|(_, latencies)| latencies).copied().collect();
+        let mut latencies: Vec<Duration> = rounds.iter().flat_map(|round| &round.latencies).copied().collect();
         latencies.sort_unstable();
         let at = |share: f64| {
             let index = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
@@ -44,24 +47,44 @@ pub(crate) struct Benchmark {
     pub(crate) ours: Side,
     pub(crate) peer_what: &'static str,
     pub(crate) peer: Side,
+    /// The least ratio.
+    pub(crate) goal: f64,
+    /// The greatest p99, where there is one.
+    pub(crate) most_p99_ms: Option<f64>,
+    pub(crate) unit: &'static str,
 }
 
 impl Benchmark {
     fn ratio(&self) -> f64 {
         self.ours.per_second / self.peer.per_second.max(f64::MIN_POSITIVE)
     }
+
+    fn met(&self) -> bool {
+        self.ratio() >= self.goal && self.most_p99_ms.is_none_or(|most| self.ours.p99_ms < most)
+    }
 }
 
 pub(crate) fn print(benchmarks: &[Benchmark]) {
+    println!(
+        "{:<9} {:>10} {:>10} {:>6} {:>6}     {:>8} {:>8}  unit",
+        "id", "ours", "peer", "ratio", "goal", "p50 ms", "p99 ms"
+    );
     for benchmark in benchmarks {
-        println!("{}: {}", benchmark.id, benchmark.what);
-        for (name, side) in [("weft", &benchmark.ours), (benchmark.peer_what, &benchmark.peer)] {
-            println!(
-                "  {name:<24} {:>9.0}/s  p50 {:>7.2} ms  p99 {:>7.2} ms",
-                side.per_second, side.p50_ms, side.p99_ms
-            );
-        }
-        println!("  ratio {:.2}", benchmark.ratio());
+        println!(
+            "{:<9} {:>10.0} {:>10.0} {:>6.2} {:>6.2} {} {:>8.2} {:>8.2}  {}",
+            benchmark.id,
+            benchmark.ours.per_second,
+            benchmark.peer.per_second,
+            benchmark.ratio(),
+            benchmark.goal,
+            if benchmark.met() { "met" } else { "no " },
+            benchmark.ours.p50_ms,
+            benchmark.ours.p99_ms,
+            benchmark.unit,
+        );
+    }
+    for benchmark in benchmarks {
+        println!("{}: {}; peer: {}", benchmark.id, benchmark.what, benchmark.peer_what);
     }
 }
 
@@ -76,7 +99,9 @@ pub(crate) fn write(path: &Path, benchmarks: &[Benchmark]) -> std::io::Result<()
                 "peer": benchmark.peer.per_second,
                 "peer_what": benchmark.peer_what,
                 "ratio": benchmark.ratio(),
-                "unit": "commands/s",
+                "goal": benchmark.goal,
+                "met": benchmark.met(),
+                "unit": benchmark.unit,
                 "p50_ms": benchmark.ours.p50_ms,
                 "p99_ms": benchmark.ours.p99_ms,
             })

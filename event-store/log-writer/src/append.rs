@@ -52,6 +52,14 @@ pub struct QuotaUse {
     pub limit: i64,
 }
 
+/// A stream that a command was decided on without writing to it, as far as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Guard {
+    pub aggregate_type: &'static str,
+    pub aggregate_id: String,
+    pub version: i64,
+}
+
 /// One command: all of it is appended, or nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Command {
@@ -59,6 +67,8 @@ pub struct Command {
     pub claims: Vec<NewClaim>,
     /// One per counter.
     pub quotas: Vec<QuotaUse>,
+    /// What has moved on meanwhile makes the command a conflict.
+    pub guards: Vec<Guard>,
     pub events: Vec<NewEvent>,
 }
 
@@ -100,12 +110,14 @@ pub struct Terms {
 }
 
 /// What became of a batch.
-#[derive(Debug)]
-pub struct Appended {
-    /// The log's.
-    pub epoch: i16,
-    /// One per command; `None`: the log is of another epoch, and nothing was written.
-    pub outcomes: Option<Vec<Outcome>>,
+#[derive(Debug, PartialEq)]
+pub enum Appended {
+    /// By command; in a log of this epoch.
+    Done(i16, Vec<Outcome>),
+    /// The log is of this other epoch, and nothing was written.
+    OtherEpoch(i16),
+    /// These commands were decided on streams that have moved on, and nothing was written.
+    Stale(HashSet<usize>),
 }
 
 /// Appends `commands` in one transaction. A batch holds each stream and each idempotency key at most once.

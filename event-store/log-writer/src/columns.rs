@@ -8,7 +8,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgArguments, PgRow};
 use weft_domain::{Claim, ClaimChange, LogOrder};
 
-use crate::append::{Appended, Command, Counter, NewClaim, NewEvent, Outcome, QuotaUse, Terms};
+use crate::append::{Appended, Command, Counter, Guard, NewClaim, NewEvent, Outcome, QuotaUse, Terms};
 use crate::error::AppendError;
 use crate::idempotency::{KEPT_FOR, record};
 
@@ -23,6 +23,8 @@ pub(crate) struct Columns<'c> {
     claims: Vec<&'c NewClaim>,
     /// By key, with the sum of the changes and the lowest limit.
     counters: BTreeMap<&'c Counter, Total>,
+    /// With the commands that rely on them.
+    guards: BTreeMap<&'c Guard, Vec<usize>>,
     quota_commands: Vec<i32>,
     quotas: Vec<&'c QuotaUse>,
     /// Command and index inside it, sorted by stream and sequence.
@@ -65,6 +67,9 @@ impl<'c> Columns<'c> {
                 total.by += quota.by;
                 total.limit = total.limit.min(quota.limit);
             }
+            for guard in &command.guards {
+                columns.guards.entry(guard).or_default().push(index);
+            }
             let events = command.events.iter().enumerate();
             columns
                 .events
@@ -97,9 +102,10 @@ impl<'c> Columns<'c> {
             self.events.iter().map(|(_, _, event)| field(event)).collect()
         };
         sqlx::query(
-            "select log_epoch, log_transaction, outcomes, replays::text[] as replays, losses, positions
+            "select log_epoch, log_transaction, stale, outcomes, replays::text[] as replays, losses, positions
              from append_commands($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-                                  $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)",
+                                  $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34,
+                                  $35, $36, $37)",
         )
         .bind(commands as i32)
         .bind(now)
@@ -123,6 +129,14 @@ impl<'c> Columns<'c> {
                 .map(|claim| claim.aggregate_id.as_str())
                 .collect::<Vec<_>>(),
         )
+        .bind(self.guards.keys().map(|guard| guard.aggregate_type).collect::<Vec<_>>())
+        .bind(
+            self.guards
+                .keys()
+                .map(|guard| guard.aggregate_id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(self.guards.keys().map(|guard| guard.version).collect::<Vec<_>>())
         .bind(counters(|counter| counter.kind.as_str()))
         .bind(counters(|counter| &counter.scope))
         .bind(counters(|counter| &counter.period))
@@ -169,7 +183,15 @@ impl<'c> Columns<'c> {
     pub(crate) fn appended<C: Borrow<Command>>(&self, commands: &[C], row: &PgRow) -> Result<Appended, sqlx::Error> {
         let epoch: i16 = row.try_get("log_epoch")?;
         let Some(codes) = row.try_get::<Option<Vec<i32>>, _>("outcomes")? else {
-            return Ok(Appended { epoch, outcomes: None });
+            let stale: Option<Vec<i32>> = row.try_get("stale")?;
+            return Ok(match stale {
+                None => Appended::OtherEpoch(epoch),
+                Some(ordinals) => {
+                    let guards: Vec<&Vec<usize>> = self.guards.values().collect();
+                    let stale = ordinals.iter().filter_map(|ordinal| guards.get(*ordinal as usize - 1));
+                    Appended::Stale(stale.flat_map(|commands| commands.iter().copied()).collect())
+                }
+            });
         };
         let transaction_id = row.try_get::<Option<i64>, _>("log_transaction")?.unwrap_or_default();
         let replays: Vec<Option<String>> = row.try_get("replays")?;
@@ -220,10 +242,7 @@ impl<'c> Columns<'c> {
                 _ => return Err(unexpected()),
             });
         }
-        Ok(Appended {
-            epoch,
-            outcomes: Some(outcomes),
-        })
+        Ok(Appended::Done(epoch, outcomes))
     }
 }
 

@@ -1,75 +1,74 @@
 //! Which counters a command moves, and how far they may go.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
+use cqrs_es::Aggregate;
 use weft_domain::account::Account;
 use weft_domain::tenant::Tenant;
-use weft_domain::{Quota, QuotaChange, TenantId};
+use weft_domain::{Quota, QuotaChange};
 
 use crate::Executor;
-use crate::append::{Counter, QuotaUse};
+use crate::append::{Counter, Guard, QuotaUse};
 use crate::error::{QuotaExceeded, ReadError};
+use crate::executor::Trust;
 
 impl Executor {
-    /// The counters' changes, with the limits as the log has them now. Nothing is counted for a tenant that the log does
-    /// not know, and what an account unknown to it may send has no limit.
-    pub(crate) async fn quota_uses(&self, changes: &[QuotaChange]) -> Result<Vec<QuotaUse>, ReadError> {
-        let mut uses: BTreeMap<Counter, QuotaUse> = BTreeMap::new();
-        let mut tenants: Vec<(TenantId, Tenant)> = Vec::new();
-        let mut limits: Vec<(Quota, i64)> = Vec::new();
+    /// The counters' changes, with their limits, and the streams that these were taken from, for the append to check that
+    /// they have not moved on. Nothing is counted for a tenant that the log does not know, and what an account unknown
+    /// to it may send has no limit.
+    pub(crate) async fn quota_uses(
+        &self,
+        changes: &[QuotaChange],
+        trust: Trust,
+    ) -> Result<(Vec<QuotaUse>, Vec<Guard>), ReadError> {
+        let mut uses: Vec<QuotaUse> = Vec::new();
+        let mut guards: Vec<Guard> = Vec::new();
+        let mut guard = |aggregate_type, aggregate_id: &str, version| {
+            let known = |guard: &Guard| guard.aggregate_type == aggregate_type && guard.aggregate_id == aggregate_id;
+            if !guards.iter().any(known) {
+                guards.push(Guard {
+                    aggregate_type,
+                    aggregate_id: aggregate_id.to_owned(),
+                    version,
+                });
+            }
+        };
         for change in changes {
-            let id = change.quota.tenant();
-            let tenant = match tenants.iter().position(|(known, _)| *known == id) {
-                Some(known) => &tenants[known].1,
-                None => {
-                    let loaded = self.read::<Tenant>(&id.to_string()).await?;
-                    tenants.push((id, loaded.state));
-                    &tenants[tenants.len() - 1].1
-                }
-            };
-            if tenant.status.is_none() {
+            let tenant_id = change.quota.tenant().to_string();
+            let tenant = self.look::<Tenant>(&tenant_id, trust).await?;
+            guard(Tenant::TYPE, &tenant_id, tenant.version);
+            if tenant.version == 0 {
                 continue;
             }
-            let limit = match limits.iter().find(|(known, _)| *known == change.quota) {
-                Some((_, limit)) => *limit,
-                None => {
-                    let limit = self.limit(change.quota, tenant).await?;
-                    limits.push((change.quota, limit));
-                    limit
+            let limits = tenant.state.limits;
+            let (scope, limit) = match change.quota {
+                Quota::TenantAccounts(_) => (tenant_id, i64::from(limits.max_accounts)),
+                Quota::TenantMessages(_) => (tenant_id, i64::from(limits.max_daily_messages)),
+                Quota::AccountMessages(_, account_id) => {
+                    let account_id = account_id.to_string();
+                    let account = self.look::<Account>(&account_id, trust).await?;
+                    guard(Account::TYPE, &account_id, account.version);
+                    let limit = i64::from(account.state.config.daily_limit);
+                    (account_id, if account.version == 0 { i64::MAX } else { limit })
                 }
             };
-            let scope = match change.quota {
-                Quota::TenantAccounts(tenant) | Quota::TenantMessages(tenant) => tenant.to_string(),
-                Quota::AccountMessages(_, account) => account.to_string(),
-            };
-            let day = change.on.map(|at| local_day(zone(tenant), at));
+            let day = change.on.map(|at| local_day(zone(&tenant.state), at));
             let counter = Counter {
                 kind: change.quota.kind(),
                 scope,
                 period: day.map(|day| day.to_string()).unwrap_or_default(),
             };
-            uses.entry(counter.clone())
-                .or_insert(QuotaUse { counter, by: 0, limit })
-                .by += change.by;
-        }
-        Ok(uses.into_values().filter(|used| used.by != 0).collect())
-    }
-
-    async fn limit(&self, quota: Quota, tenant: &Tenant) -> Result<i64, ReadError> {
-        Ok(match quota {
-            Quota::TenantAccounts(_) => i64::from(tenant.limits.max_accounts),
-            Quota::TenantMessages(_) => i64::from(tenant.limits.max_daily_messages),
-            Quota::AccountMessages(_, account) => {
-                let account = self.read::<Account>(&account.to_string()).await?;
-                if account.version == 0 {
-                    i64::MAX
-                } else {
-                    i64::from(account.state.config.daily_limit)
-                }
+            match uses.iter_mut().find(|used| used.counter == counter) {
+                Some(used) => used.by += change.by,
+                None => uses.push(QuotaUse {
+                    counter,
+                    by: change.by,
+                    limit,
+                }),
             }
-        })
+        }
+        uses.retain(|used| used.by != 0);
+        Ok((uses, guards))
     }
 
     /// What to tell about a quota that was exceeded by one of `changes`.

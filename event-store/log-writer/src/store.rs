@@ -8,6 +8,7 @@ use weft_domain::LogAggregate;
 use weft_log_reader::{LoadError, Loaded, load_events};
 
 use crate::append::{Command, NewClaim, NewEvent, Outcome};
+use crate::executor::Trust;
 use crate::{ExecuteError, Executor, claims};
 
 /// A loaded stream that the framework lets an aggregate change.
@@ -90,7 +91,8 @@ where
             });
         }
         let quotas = loaded.state.quotas(&events);
-        command.quotas = self.quota_uses(&quotas).await.map_err(ExecuteError::from)?;
+        let counted = self.quota_uses(&quotas, Trust::Log).await;
+        (command.quotas, command.guards) = counted.map_err(ExecuteError::from)?;
         let tenant = metadata.get("tenant_id").cloned().unwrap_or_default();
         let outcome = self.append(&tenant, Arc::new(command)).await;
         match outcome.map_err(|error| AggregateError::from(ExecuteError::from(error)))? {

@@ -30,8 +30,10 @@ drop function append_commands(
 -- Commands are numbered from 1. A batch holds each stream and each digest at most once; events come sorted by stream
 -- and sequence, counters by key, quota changes by command. Text arrays hold JSON where a column is jsonb: they bind
 -- cheaper. `claims_are_plain`: nothing is released, and no claim is wanted twice. `counter_totals` is the sum of a
--- counter's changes, `counter_limits` its lowest limit. With a `known_epoch` that is not the log's, nothing is done and
--- `outcomes` is null: what was decided was decided on another log.
+-- counter's changes, `counter_limits` its lowest limit. Guards are streams that commands were decided on without writing
+-- to them, at the versions that they were seen at. With a `known_epoch` that is not the log's, or a guard that has moved
+-- on, nothing is done and `outcomes` is null: what was decided was decided on another log, or on another state (`stale`
+-- has the ordinals of those guards).
 --
 -- outcomes: 0 committed, 1 replay (replays has the stored answer), 2 key used for another body,
 --           3 claim taken (losses has the ordinal of the claim change),
@@ -45,11 +47,12 @@ create function append_commands(
     claims_are_plain boolean,
     claim_commands integer[], claim_takes boolean[], claim_kinds text[], claim_scopes text[], claim_values text[],
     claim_types text[], claim_ids text[],
+    guard_aggregates text[], guard_ids text[], guard_versions bigint[],
     counter_kinds text[], counter_scopes text[], counter_periods text[], counter_totals bigint[], counter_limits bigint[],
     quota_commands integer[], quota_counters integer[], quota_changes bigint[], quota_limits bigint[],
     event_commands integer[], event_aggregates text[], event_ids text[], event_sequences bigint[],
     event_names text[], event_versions text[], event_payloads text[], event_metadata text[],
-    out log_epoch smallint, out log_transaction bigint,
+    out log_epoch smallint, out log_transaction bigint, out stale integer[],
     out outcomes integer[], out replays json[], out losses integer[], out positions bigint[]
 )
 language plpgsql
@@ -77,6 +80,17 @@ begin
     select i.epoch into strict log_epoch from log_identity i;
     if log_epoch <> known_epoch then
         return;
+    end if;
+    if cardinality(guard_aggregates) > 0 then
+        select array_agg(g.ordinal) into stale
+        from unnest(guard_aggregates, guard_ids, guard_versions) with ordinality
+            as g (aggregate_type, aggregate_id, version, ordinal)
+        where exists (
+            select from events e
+            where e.aggregate_type = g.aggregate_type and e.aggregate_id = g.aggregate_id and e.sequence > g.version);
+        if stale is not null then
+            return;
+        end if;
     end if;
     if lock_wait_ms is not null then
         perform set_config('lock_timeout', lock_wait_ms::text, true);

@@ -29,6 +29,7 @@ use crate::seal::Sealer;
 use crate::writer::{Tools, Writers};
 use crate::{ExecuteError, Idempotency, idempotency};
 use attempt::Done;
+pub(crate) use attempt::Trust;
 
 /// Carries commands out. Cheap to clone.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use cqrs_es::DomainEvent;
 use weft_domain::{LogAggregate, LogOrder, Metadata, QuotaChange};
 use weft_log_reader::Loaded;
 
-use crate::append::{Command, NewClaim, NewEvent, QuotaUse};
+use crate::append::{Command, Guard, NewClaim, NewEvent, QuotaUse};
 use crate::idempotency::Record;
 use crate::options::{CallOptions, Committed, StoredAnswer};
 use crate::{ExecuteError, claims};
@@ -142,9 +142,10 @@ impl<A: LogAggregate> Plan<A> {
     }
 
     /// Adds what the command uses of its quotas, before anybody else has it.
-    pub(super) fn count(&mut self, quotas: Vec<QuotaUse>) {
+    pub(super) fn count(&mut self, (quotas, guards): (Vec<QuotaUse>, Vec<Guard>)) {
         if let Some(command) = Arc::get_mut(&mut self.command) {
             command.quotas = quotas;
+            command.guards = guards;
         }
     }
 

@@ -1,5 +1,7 @@
 //! One batch to its end: every caller is answered.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 use weft_domain::LogOrder;
 
@@ -31,17 +33,15 @@ pub(super) async fn write(
         match once(connection, tools, jobs, recent).await {
             Ended::All => return true,
             Ended::Lost => return false,
-            Ended::Failed(mut failed, AppendError::Conflict) => {
+            Ended::Failed(failed, AppendError::Conflict) => {
                 // The others are as good as before. None named: it was a deadlock.
                 let Ok(conflicting) = overtaken(connection, &failed).await else {
                     end_all(failed, &AppendError::Conflict);
                     return false;
                 };
-                for index in (0..failed.len()).rev().filter(|index| conflicting.contains(index)) {
-                    failed.remove(index).end(Err(AppendError::Conflict));
-                }
-                jobs = failed;
+                jobs = without(failed, &conflicting);
             }
+            Ended::Stale(all, stale) => jobs = without(all, &stale),
             Ended::Failed(failed, _) => {
                 jobs = failed;
                 break;
@@ -62,6 +62,12 @@ pub(super) async fn write(
                 }
                 return false;
             }
+            Ended::Stale(part, stale) => {
+                let rest = without(part, &stale);
+                if !rest.is_empty() {
+                    parts.push(rest);
+                }
+            }
             Ended::Failed(mut first, _) => {
                 metrics::counter!(metric::BISECTIONS).increment(1);
                 let second = first.split_off(first.len() / 2);
@@ -77,6 +83,8 @@ enum Ended {
     All,
     /// Everybody is answered, and the connection is broken.
     Lost,
+    /// Nothing was written, because of these commands alone. Nobody is answered.
+    Stale(Vec<Job>, HashSet<usize>),
     /// Several failed together, for a reason that may be that of one. Nobody is answered.
     Failed(Vec<Job>, AppendError),
 }
@@ -91,15 +99,12 @@ async fn once(connection: &mut PgConnection, tools: &Tools, jobs: Vec<Job>, rece
     metrics::histogram!(metric::BATCH_SECONDS).record(started.elapsed().as_secs_f64());
     metrics::histogram!(metric::BATCH_COMMANDS).record(jobs.len() as f64);
     match appended {
-        Ok(Appended {
-            epoch,
-            outcomes: Some(outcomes),
-        }) => {
+        Ok(Appended::Done(epoch, outcomes)) => {
             tools.epoch.set(epoch);
             answer(tools, jobs, outcomes, recent);
             Ended::All
         }
-        Ok(Appended { epoch, outcomes: None }) => {
+        Ok(Appended::OtherEpoch(epoch)) => {
             tracing::warn!(
                 epoch,
                 "the log is of another epoch than before; what was remembered of it is forgotten"
@@ -110,6 +115,7 @@ async fn once(connection: &mut PgConnection, tools: &Tools, jobs: Vec<Job>, rece
             end_all(jobs, &AppendError::Conflict);
             Ended::All
         }
+        Ok(Appended::Stale(stale)) => Ended::Stale(jobs, stale),
         Err(error @ (AppendError::InDoubt(_) | AppendError::Unavailable(_))) => {
             end_all(jobs, &error);
             Ended::Lost
@@ -133,6 +139,19 @@ fn answer(tools: &Tools, jobs: Vec<Job>, outcomes: Vec<Outcome>, recent: &mut Re
         }
         job.end(Ok(outcome));
     }
+}
+
+/// The others; these are answered that they were decided on what has changed.
+fn without(jobs: Vec<Job>, overtaken: &HashSet<usize>) -> Vec<Job> {
+    let mut rest = Vec::with_capacity(jobs.len());
+    for (index, job) in jobs.into_iter().enumerate() {
+        if overtaken.contains(&index) {
+            job.end(Err(AppendError::Conflict));
+        } else {
+            rest.push(job);
+        }
+    }
+    rest
 }
 
 fn end_all(jobs: Vec<Job>, error: &AppendError) {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use weft_domain::{Claim, ClaimChange};
-use weft_log_writer::append::{AppendError, Command, NewClaim, NewEvent, Outcome, Terms};
+use weft_log_writer::append::{AppendError, Appended, Command, NewClaim, NewEvent, Outcome, Terms};
 use weft_log_writer::testing::TestLog;
 use weft_platform::clock::Clock;
 
@@ -14,7 +14,10 @@ async fn append(
     commands: &[Command],
 ) -> Result<Vec<Outcome>, AppendError> {
     let appended = weft_log_writer::append::append(connection, now, commands, Terms::default()).await?;
-    Ok(appended.outcomes.unwrap())
+    let Appended::Done(_, outcomes) = appended else {
+        panic!("{appended:?}")
+    };
+    Ok(outcomes)
 }
 
 fn event(id: &str, sequence: i64) -> NewEvent {

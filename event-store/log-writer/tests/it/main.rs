@@ -11,6 +11,7 @@ mod keys;
 mod migrate;
 mod outages;
 mod proxy;
+mod quotas;
 mod relay;
 mod relay_kafka;
 mod relay_processes;
