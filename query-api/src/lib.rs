@@ -14,6 +14,7 @@ mod session;
 mod state;
 mod timestamp;
 mod views;
+mod watcher;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;

@@ -10,7 +10,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use uuid::Uuid;
 use weft_platform::http::{CallContext, Permission};
 
-use crate::consistency::Observed;
+use crate::consistency::{Awaited, Standing};
 use crate::error::ReadError;
 use crate::personal::Vault;
 
@@ -25,7 +25,6 @@ struct Inner {
     tenant_id: Uuid,
     vault: Vault,
     now: DateTime<Utc>,
-    observed: Observed,
     transaction: Mutex<Option<Transaction<'static, Postgres>>>,
 }
 
@@ -37,7 +36,6 @@ impl Session {
                 tenant_id: call.tenant_id,
                 vault: vault.clear(call.holds(Permission::PersonalDataRead)),
                 now,
-                observed: Observed::default(),
                 transaction: Mutex::new(None),
             }),
         }
@@ -52,11 +50,6 @@ impl Session {
         self.inner.now
     }
 
-    /// The versions that this request's rows have shown.
-    pub(crate) fn observed(&self) -> &Observed {
-        &self.inner.observed
-    }
-
     pub(crate) fn vault(&self) -> &Vault {
         &self.inner.vault
     }
@@ -64,6 +57,39 @@ impl Session {
     /// Gives the connection back, before something else is waited for. A later read would see another state.
     pub(crate) async fn release(&self) {
         *self.inner.transaction.lock().await = None;
+    }
+
+    /// Whether this session's transaction shows what is awaited.
+    pub(crate) async fn shows(&self, awaited: &[Awaited]) -> Result<Standing, ReadError> {
+        let (behind, never): (bool, bool) = sqlx::query_as(
+            "select coalesce(bool_or(c.projection is null
+                      or (c.epoch, c.transaction_id, c.position) < (a.epoch, a.transaction_id, a.position)), false),
+                    coalesce(bool_or(c.log_id <> a.log_id or exists (
+                      select from views.dead_letters d
+                      where d.projection = a.projection and d.aggregate_type = a.aggregate_type
+                        and d.aggregate_id = a.aggregate_id)), false)
+             from unnest($1::text[], $2::text[], $3::integer[], $4::uuid[], $5::smallint[], $6::bigint[], $7::bigint[],
+                         $8::text[], $9::uuid[])
+                  as a (projection, topic, partition, log_id, epoch, transaction_id, position, aggregate_type,
+                        aggregate_id)
+             left join views.checkpoints c using (projection, topic, partition)",
+        )
+        .bind(column(awaited, |awaited| awaited.projection))
+        .bind(column(awaited, |awaited| awaited.topic.clone()))
+        .bind(column(awaited, |awaited| awaited.partition))
+        .bind(column(awaited, |awaited| awaited.log_id))
+        .bind(column(awaited, |awaited| awaited.order.epoch))
+        .bind(column(awaited, |awaited| awaited.order.transaction_id))
+        .bind(column(awaited, |awaited| awaited.order.position))
+        .bind(column(awaited, |awaited| awaited.aggregate_type))
+        .bind(column(awaited, |awaited| awaited.aggregate_id))
+        .fetch_one(&mut *self.connection().await?)
+        .await?;
+        Ok(match (behind, never) {
+            (_, true) => Standing::Never,
+            (true, false) => Standing::Behind,
+            (false, false) => Standing::Met,
+        })
     }
 
     /// The transaction's connection, for one statement at a time.
@@ -83,4 +109,8 @@ pub(crate) async fn begin(pool: &PgPool, tenant_id: Uuid) -> Result<Transaction<
         "begin isolation level repeatable read read only; select set_config('weft.tenant', '{tenant_id}', true)"
     ))
     .await
+}
+
+fn column<T>(awaited: &[Awaited], field: impl Fn(&Awaited) -> T) -> Vec<T> {
+    awaited.iter().map(field).collect()
 }

@@ -21,6 +21,7 @@ use crate::graphql::{Reader, WeftSchema, build_schema};
 use crate::live::{Hub, run_feed, run_poll};
 use crate::personal::Vault;
 use crate::session::Session;
+use crate::watcher::Watcher;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ struct Inner {
     started_at: DateTime<Utc>,
     schema: WeftSchema,
     hub: Arc<Hub>,
+    watcher: Watcher,
     max_body_bytes: usize,
     shutdown: CancellationToken,
 }
@@ -80,7 +82,16 @@ impl QueryState {
             health,
             shutdown.clone(),
         ));
-        tokio::spawn(run_poll(Arc::clone(&hub), views.clone(), shutdown.clone()));
+        let watcher = Watcher::default();
+        let url = config.views.url.expose().to_owned();
+        tokio::spawn(watcher.clone().run(views.clone(), url, shutdown.clone()));
+        tokio::spawn(run_poll(
+            Arc::clone(&hub),
+            views.clone(),
+            config.kafka.clone(),
+            watcher.clone(),
+            shutdown.clone(),
+        ));
         Ok(Self {
             inner: Arc::new(Inner {
                 views,
@@ -92,6 +103,7 @@ impl QueryState {
                 clock,
                 schema: build_schema(config.profile == Profile::Development),
                 hub,
+                watcher,
                 max_body_bytes: config.http.max_body_bytes,
                 shutdown,
             }),
@@ -120,6 +132,10 @@ impl QueryState {
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.inner.hub
+    }
+
+    pub(crate) fn watcher(&self) -> &Watcher {
+        &self.inner.watcher
     }
 
     pub(crate) fn max_body_bytes(&self) -> usize {

@@ -21,7 +21,6 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn new(row: Arc<AccountRow>, reader: &Reader) -> Self {
-        reader.session().observed().note(row.id, row.version);
         Self {
             row,
             stale: false,

@@ -16,7 +16,6 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     pub(crate) fn new(shown: OpenedConversation, reader: &Reader) -> Self {
-        reader.session().observed().note(shown.row.id, shown.row.version);
         Self {
             shown,
             reader: reader.clone(),

@@ -1,5 +1,6 @@
 //! POST and GET `/graphql`.
 
+use async_graphql::parser::types::Selection;
 use async_graphql::{Request, Variables};
 use axum::Json;
 use axum::body::Body;
@@ -11,6 +12,7 @@ use weft_platform::http::{Node, Problem, QueryParams, json_body, parse_json, rea
 
 use super::error::finish;
 use crate::state::QueryState;
+use crate::views::View;
 
 /// The explorer: one page of our own, so that it works without a network.
 const EXPLORER: &str = include_str!("explorer.html");
@@ -68,13 +70,66 @@ async fn answer(state: &QueryState, headers: &HeaderMap, mut request: Request, o
         );
         return ([(header::ALLOW, "POST")], problem).into_response();
     }
+    let views = views_of(&mut request);
+    let (session, kafka) = (&read.session, state.kafka());
+    let met = match read.consistency.wait(session, &views, kafka, state.watcher()).await {
+        Ok(met) => met,
+        Err(error) => return Problem::from(error).into_response(),
+    };
     let request = state.prepare_read(request, &read);
     let mut response = finish(state.schema().execute(request).await);
-    if let Some(met) = read.consistency.met(read.session.observed()) {
+    if let Some(met) = met {
         response.extensions.insert("consistencyMet".to_owned(), met.into());
     }
-    read.consistency
-        .apply(read.session.observed(), Json(response).into_response())
+    read.consistency.apply(met, Json(response).into_response())
+}
+
+/// What the fields of a request are read from; nothing where its text does not parse.
+fn views_of(request: &mut Request) -> Vec<View> {
+    let Ok(document) = request.parsed_query() else {
+        return Vec::new();
+    };
+    let operations = document
+        .operations
+        .iter()
+        .map(|(_, operation)| &operation.node.selection_set.node);
+    let fragments = document
+        .fragments
+        .values()
+        .map(|fragment| &fragment.node.selection_set.node);
+    let mut views: Vec<View> = Vec::new();
+    let mut sets: Vec<_> = operations.chain(fragments).collect();
+    while let Some(set) = sets.pop() {
+        for selection in &set.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    let name = field.node.name.node.as_str();
+                    for view in views_of_field(name) {
+                        if !views.contains(view) {
+                            views.push(*view);
+                        }
+                    }
+                    sets.push(&field.node.selection_set.node);
+                }
+                Selection::InlineFragment(fragment) => sets.push(&fragment.node.selection_set.node),
+                // Its set is among the fragments.
+                Selection::FragmentSpread(_) => {}
+            }
+        }
+    }
+    views
+}
+
+fn views_of_field(name: &str) -> &'static [View] {
+    match name {
+        "account" | "accounts" => &[View::Accounts],
+        "statusHistory" => &[View::StatusHistory],
+        "message" | "messages" => &[View::Messages],
+        // The newest message's content is the message's own row.
+        "conversations" => &[View::Conversations, View::Messages],
+        "messageStats" => &[View::MessageFacts],
+        _ => &[],
+    }
 }
 
 /// Whether the text (if it parses: else the schema says what is wrong) holds queries alone.

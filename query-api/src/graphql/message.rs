@@ -20,7 +20,6 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn new(row: Arc<MessageRow>, reader: &Reader) -> Self {
-        reader.session().observed().note(row.id, row.version);
         Self {
             row,
             stale: false,

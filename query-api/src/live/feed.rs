@@ -10,11 +10,12 @@ use rdkafka::metadata::MetadataTopic;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use weft_domain::LogOrder;
 use weft_platform::config::KafkaSection;
 use weft_platform::health::Health;
 use weft_platform::kafka::{EventConsumer, EventRecord, TopicPartition};
 
-use super::hub::{Change, Hub, Kind, Stream};
+use super::hub::{Change, Hub, Kind, Place, Stream};
 
 /// The feed's name in [`Health`].
 pub(crate) const PART: &str = "live-feed";
@@ -157,6 +158,14 @@ fn change_of(record: &EventRecord) -> Option<Change> {
             id,
         },
         version: record.sequence,
+        place: Place {
+            partition: record.partition,
+            order: LogOrder {
+                epoch: record.epoch,
+                transaction_id: record.transaction_id,
+                position: record.position,
+            },
+        },
         account_id,
     })
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
+use weft_domain::LogOrder;
 
+use super::FIRST_LOOK;
 use super::mailbox::{Mailbox, Push};
 use crate::views::accounts::AccountRow;
 use crate::views::messages::MessageRow;
@@ -34,8 +36,16 @@ pub(super) struct Stream {
 pub(super) struct Change {
     pub(super) stream: Stream,
     pub(super) version: i64,
+    pub(super) place: Place,
     /// The account the stream belongs to.
     pub(super) account_id: Uuid,
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) partition: i32,
+    pub(super) order: LogOrder,
 }
 
 /// A stream whose row has not been seen at its event's version.
@@ -45,6 +55,8 @@ pub(super) struct Dirty {
     pub(super) target: i64,
     /// The oldest version that was told of and not yet handed out.
     pub(super) awaited: i64,
+    /// Where the newest event that was told of stands, until a look has found the view there.
+    pub(super) place: Option<Place>,
     /// The newest version that was handed out while waiting.
     pub(super) pushed: i64,
     /// Since when `awaited` is.
@@ -196,13 +208,15 @@ impl Hub {
             let dirty = register.dirty.entry(change.stream).or_insert(Dirty {
                 target: change.version,
                 awaited: change.version,
+                place: None,
                 pushed: 0,
                 since: now,
-                next_look: now,
+                next_look: now + FIRST_LOOK,
                 looks: 0,
                 told_stale: false,
             });
             dirty.target = dirty.target.max(change.version);
+            dirty.place = Some(change.place);
         }
         self.dirtied.notify_one();
     }
@@ -224,7 +238,12 @@ impl Hub {
 
     /// The dirty streams to look at now, and when the next ones are due. Streams that nobody listens to any more are
     /// forgotten.
-    pub(super) fn due(&self, now: Instant, at_most: usize) -> (Vec<(Stream, Dirty)>, Option<Instant>) {
+    pub(super) fn due(
+        &self,
+        now: Instant,
+        at_most: usize,
+        has_reached: impl Fn(Kind, Place) -> bool,
+    ) -> (Vec<(Stream, Dirty)>, Option<Instant>) {
         let mut register = self.register();
         let register = &mut *register;
         let (accounts, messages) = (&register.accounts, &register.messages);
@@ -239,7 +258,9 @@ impl Hub {
         let due = register
             .dirty
             .iter()
-            .filter(|(_, dirty)| dirty.next_look <= now)
+            .filter(|(stream, dirty)| {
+                dirty.next_look <= now || dirty.place.is_some_and(|place| has_reached(stream.kind, place))
+            })
             .take(at_most)
             .map(|(stream, dirty)| (*stream, *dirty))
             .collect();
@@ -255,8 +276,10 @@ impl Hub {
             if seen.pushed >= dirty.target {
                 register.dirty.remove(&stream);
             } else {
+                let newer = dirty.target > seen.target;
                 *dirty = Dirty {
                     target: dirty.target,
+                    place: if newer { dirty.place } else { seen.place },
                     ..seen
                 };
             }

@@ -8,25 +8,58 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use weft_platform::config::KafkaSection;
 
-use super::hub::{Dirty, Hub, Kind, Stream};
+use super::FIRST_LOOK;
+use super::hub::{Dirty, Hub, Kind, Place, Stream};
 use crate::error::ReadError;
 use crate::session;
-use crate::views::{accounts, messages};
+use crate::views::{View, accounts, messages};
+use crate::watcher::{Waiting, Watcher, has_reached};
 
 /// A view that is behind for this long is shown as it is, as stale.
 const BOUND: Duration = Duration::from_secs(5);
-/// First and longest time between two looks at one row.
-const FIRST_LOOK: Duration = Duration::from_millis(15);
+/// Longest time between two looks at one row.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Rows of one look.
 const BATCH: usize = 1_000;
 
 /// Runs until shutdown; survives the views' database being away.
-pub(crate) async fn run(hub: Arc<Hub>, pool: PgPool, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    hub: Arc<Hub>,
+    pool: PgPool,
+    kafka: KafkaSection,
+    watcher: Watcher,
+    shutdown: CancellationToken,
+) {
+    let topics = [kafka.topic("account"), kafka.topic("message")];
+    let mut waiting: Option<Waiting> = None;
     loop {
-        let (due, next) = hub.due(Instant::now(), BATCH);
+        let positions = waiting.as_mut().map(Waiting::positions).unwrap_or_default();
+        let has_reached = |kind, place: Place| {
+            let (view, topic) = match kind {
+                Kind::Account => (View::Accounts, &topics[0]),
+                Kind::Message => (View::Messages, &topics[1]),
+            };
+            has_reached(&positions, view.projection(), topic, place.partition, place.order)
+        };
+        let (due, next) = hub.due(Instant::now(), BATCH, has_reached);
         if due.is_empty() {
+            match next {
+                // Told from now on: looked at again, so that nothing moves unnoticed between.
+                Some(_) if waiting.is_none() => {
+                    waiting = Some(watcher.wait());
+                    continue;
+                }
+                Some(_) => {}
+                None => waiting = None,
+            }
+            let moved = async {
+                match &mut waiting {
+                    Some(waiting) => waiting.moved().await,
+                    None => std::future::pending().await,
+                }
+            };
             let later = async {
                 match next {
                     Some(next) => tokio::time::sleep_until(next).await,
@@ -35,6 +68,7 @@ pub(crate) async fn run(hub: Arc<Hub>, pool: PgPool, shutdown: CancellationToken
             };
             tokio::select! {
                 () = later => {}
+                () = moved => {}
                 () = hub.dirtied.notified() => {}
                 () = shutdown.cancelled() => return,
             }
@@ -76,6 +110,7 @@ fn after_look(dirty: Dirty, handed_out: Option<(i64, bool)>) -> Dirty {
     let wait = (FIRST_LOOK * 2_u32.saturating_pow(dirty.looks.min(8))).min(LONGEST_LOOK);
     let looked = Dirty {
         looks: dirty.looks + 1,
+        place: None,
         next_look: now + wait,
         ..dirty
     };
@@ -165,6 +200,7 @@ mod tests {
         Dirty {
             target: awaited + 1,
             awaited,
+            place: None,
             pushed: 0,
             since: now.checked_sub(Duration::from_secs(for_seconds)).unwrap(),
             next_look: now,

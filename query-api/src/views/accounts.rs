@@ -9,7 +9,7 @@ use weft_domain::account::{AccountStatus, GatewayKind};
 
 use super::column::word;
 use super::page::{NumberedPage, Place, Slice, Total, Window};
-use super::{Shown, fetch, like_anywhere, note, push_page, push_window};
+use super::{fetch, like_anywhere, push_page, push_window};
 use crate::error::ReadError;
 use crate::session::Session;
 
@@ -87,12 +87,6 @@ impl FromRow<'_, PgRow> for AccountRow {
             updated_at: row.try_get("updated_at")?,
             version: row.try_get("version")?,
         })
-    }
-}
-
-impl Shown for AccountRow {
-    fn stream(&self) -> (Uuid, i64) {
-        (self.id, self.version)
     }
 }
 
@@ -192,7 +186,6 @@ pub(crate) async fn by_ids(
 
 pub(crate) async fn find_many(session: &Session, ids: &[Uuid]) -> Result<Vec<AccountRow>, ReadError> {
     let rows = by_ids(&mut *session.connection().await?, session.tenant_id(), ids).await?;
-    note(session, &rows);
     Ok(rows)
 }
 

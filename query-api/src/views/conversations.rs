@@ -11,7 +11,7 @@ use weft_domain::message::MessageType;
 
 use super::column::{optional_word, word};
 use super::page::{NumberedPage, Place, Slice, Total, Window};
-use super::{Shown, fetch, push_page, push_window};
+use super::{fetch, push_page, push_window};
 use crate::error::ReadError;
 use crate::personal::{Batch, Vault, mask_name, mask_text};
 use crate::session::Session;
@@ -38,13 +38,12 @@ pub(crate) struct ConversationRow {
     pub(crate) tags: Vec<String>,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
-    pub(crate) version: i64,
 }
 
 const SELECT: &str = "select c.id, c.account_id, c.conversation_id, c.conversation_name, c.conversation_type, \
     c.avatar_url, c.member_count::bigint as member_count, c.last_msg_time, c.last_msg_content, \
     m.content as sent_content, m.message_type as sent_type, c.unread_count, c.is_active, c.is_pinned, c.tags, \
-    c.created_at, c.updated_at, c.version \
+    c.created_at, c.updated_at \
     from views.conversations c left join views.messages m on m.id = c.last_msg_id where c.account_id = ";
 
 impl FromRow<'_, PgRow> for ConversationRow {
@@ -72,14 +71,7 @@ impl FromRow<'_, PgRow> for ConversationRow {
             tags: tags.0,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
-            version: row.try_get("version")?,
         })
-    }
-}
-
-impl Shown for ConversationRow {
-    fn stream(&self) -> (Uuid, i64) {
-        (self.id, self.version)
     }
 }
 

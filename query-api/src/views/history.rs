@@ -11,7 +11,6 @@ use weft_domain::account::AccountStatus;
 
 use super::column::{optional_word, word};
 use super::page::{COUNTED, NumberedPage, Total, Window};
-use super::{Shown, note};
 use crate::error::ReadError;
 use crate::session::Session;
 
@@ -50,12 +49,6 @@ impl FromRow<'_, PgRow> for HistoryRow {
     }
 }
 
-impl Shown for HistoryRow {
-    fn stream(&self) -> (Uuid, i64) {
-        (self.account_id, self.sequence)
-    }
-}
-
 /// The token of a login lets its holder take part in it: that is not for all who may read the account.
 fn without_login_token(mut extra_data: Option<Value>) -> Option<Value> {
     if let Some(Value::Object(fields)) = &mut extra_data {
@@ -85,7 +78,6 @@ pub(crate) async fn list(
     .bind(page.offset())
     .fetch_all(&mut *session.connection().await?)
     .await?;
-    note(session, &rows);
     Ok((rows, total))
 }
 
@@ -108,7 +100,6 @@ pub(crate) async fn windows(
     .bind(window.limit())
     .fetch_all(&mut *session.connection().await?)
     .await?;
-    note(session, &rows);
     let mut by_account: HashMap<Uuid, Vec<HistoryRow>> = HashMap::new();
     for row in rows {
         by_account.entry(row.account_id).or_default().push(row);

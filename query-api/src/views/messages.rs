@@ -11,7 +11,7 @@ use weft_domain::message::{MessageStatus, MessageType};
 
 use super::column::word;
 use super::page::{COUNTED, NumberedPage, Place, Slice, Total, Window};
-use super::{Shown, fetch, note, push_page, push_window};
+use super::{fetch, push_page, push_window};
 use crate::error::ReadError;
 use crate::session::Session;
 
@@ -73,12 +73,6 @@ impl FromRow<'_, PgRow> for MessageRow {
             updated_at: row.try_get("updated_at")?,
             version: row.try_get("version")?,
         })
-    }
-}
-
-impl Shown for MessageRow {
-    fn stream(&self) -> (Uuid, i64) {
-        (self.id, self.version)
     }
 }
 
@@ -169,7 +163,6 @@ pub(crate) async fn by_ids(
 
 pub(crate) async fn find_many(session: &Session, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
     let rows = by_ids(&mut *session.connection().await?, session.tenant_id(), ids).await?;
-    note(session, &rows);
     Ok(rows)
 }
 

@@ -10,31 +10,52 @@ pub(crate) mod page;
 
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Postgres, QueryBuilder};
-use uuid::Uuid;
 
 use self::page::{COUNTED, NumberedPage, Place, Total, Window};
 use crate::error::ReadError;
 use crate::session::Session;
 
-/// A row that shows a stream as of a version.
-trait Shown: for<'r> FromRow<'r, PgRow> + Send + Unpin {
-    fn stream(&self) -> (Uuid, i64);
+/// A read model, by the projection that makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    Accounts,
+    StatusHistory,
+    Messages,
+    Conversations,
+    MessageFacts,
 }
 
-/// Remembers what `rows` have shown.
-fn note(session: &Session, rows: &[impl Shown]) {
-    for (id, version) in rows.iter().map(Shown::stream) {
-        session.observed().note(id, version);
+impl View {
+    /// Its name in `views.checkpoints`.
+    pub(crate) const fn projection(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::StatusHistory => "account_status_history",
+            Self::Messages => "messages",
+            Self::Conversations => "conversations",
+            Self::MessageFacts => "message_facts",
+        }
+    }
+
+    /// The aggregates that it is made from.
+    pub(crate) const fn aggregates(self) -> &'static [&'static str] {
+        match self {
+            Self::Accounts | Self::StatusHistory => &["account"],
+            Self::Messages | Self::MessageFacts => &["message"],
+            Self::Conversations => &["conversation", "message"],
+        }
     }
 }
 
 /// The rows of a statement.
-async fn fetch<R: Shown>(session: &Session, mut query: QueryBuilder<'_, Postgres>) -> Result<Vec<R>, ReadError> {
+async fn fetch<R>(session: &Session, mut query: QueryBuilder<'_, Postgres>) -> Result<Vec<R>, ReadError>
+where
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
     let rows: Vec<R> = query
         .build_query_as()
         .fetch_all(&mut *session.connection().await?)
         .await?;
-    note(session, &rows);
     Ok(rows)
 }
 
