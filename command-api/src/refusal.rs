@@ -1,12 +1,13 @@
 //! Every way a command can fail, as the problem that the caller is told. No `_` arm: a new error must choose its code.
 
 use axum::http::StatusCode;
+use chrono::TimeDelta;
 use weft_domain::ClaimKind;
 use weft_domain::account::{AccountError, AccountStatus};
 use weft_domain::message::{MessageError, MessageStatus};
-use weft_log_writer::ExecuteError;
 use weft_log_writer::seal::SealError;
-use weft_platform::http::Problem;
+use weft_log_writer::{ExecuteError, QuotaExceeded};
+use weft_platform::http::{Problem, RateLimit};
 use weft_platform::keys::KeysError;
 
 pub(crate) fn account_not_found() -> Problem {
@@ -118,9 +119,7 @@ pub(crate) fn problem_of<E: Refusal>(error: ExecuteError<E>) -> Problem {
             // No command of a caller claims these.
             ClaimKind::InstanceGuid | ClaimKind::TenantCode => defect(&claim.kind.as_str()),
         },
-        ExecuteError::QuotaExceeded(exceeded) => {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota.exceeded", exceeded)
-        }
+        ExecuteError::QuotaExceeded(exceeded) => quota_problem(&exceeded),
         ExecuteError::Overloaded => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "log.unavailable",
@@ -154,6 +153,20 @@ pub(crate) fn problem_of<E: Refusal>(error: ExecuteError<E>) -> Problem {
             Problem::log_unavailable()
         }
         ExecuteError::Corrupt(reason) => defect(&reason),
+    }
+}
+
+/// 429, with when there is room again.
+fn quota_problem(exceeded: &QuotaExceeded) -> Problem {
+    let seconds = |length: TimeDelta| u64::try_from(length.num_seconds()).unwrap_or_default();
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota.exceeded", exceeded).with_rate_limit(RateLimit {
+        policy: exceeded.kind.as_str(),
+        limit: exceeded.limit,
+        window: exceeded.day.map(|(start, end)| seconds(end - start)),
+    });
+    match exceeded.day {
+        Some((_, end)) => problem.with_retry_after(seconds(end - exceeded.asked_at).max(1)),
+        None => problem,
     }
 }
 

@@ -5,24 +5,24 @@ use chrono::{DateTime, Utc};
 
 use crate::{AccountId, TenantId};
 
-/// What is counted.
+/// What is counted; in the order of the names, which is the order of the counters' key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuotaKind {
+    /// Messages of an account on one of its tenant's days.
+    AccountMessages,
     /// Accounts of a tenant that are not deleted.
     TenantAccounts,
     /// Messages of a tenant on one of its days.
     TenantMessages,
-    /// Messages of an account on one of its tenant's days.
-    AccountMessages,
 }
 
 impl QuotaKind {
     /// As the `quota_usage` table has it.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::AccountMessages => "account_messages",
             Self::TenantAccounts => "tenant_accounts",
             Self::TenantMessages => "tenant_messages",
-            Self::AccountMessages => "account_messages",
         }
     }
 }

@@ -90,6 +90,7 @@ fn gateway(node: Node) -> Option<GatewayKind> {
          headers(("Location" = String, description = "The account's path"))),
         (status = 403, description = "permission.denied, tenant.mismatch"),
         (status = 409, description = "account.name_taken, idempotency.in_progress"),
+        (status = 429, description = "quota.exceeded"),
     ),
     security(("bearer" = []))
 )]

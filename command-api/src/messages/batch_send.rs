@@ -112,6 +112,7 @@ fn entry(value: Value, batch_account: Option<Uuid>, now: DateTime<Utc>) -> Entry
         (status = 202, description = "Accepted, as far as it is well-formed", body = BatchAnswer),
         (status = 404, description = "account.not_found"),
         (status = 409, description = "account.wrong_status (disabled), idempotency.in_progress"),
+        (status = 429, description = "quota.exceeded"),
     ),
     security(("bearer" = []))
 )]

@@ -71,6 +71,7 @@ impl CommandState {
         (status = 202, description = "Accepted", body = MessageAnswer),
         (status = 404, description = "account.not_found"),
         (status = 409, description = "account.wrong_status (disabled), idempotency.in_progress"),
+        (status = 429, description = "quota.exceeded"),
     ),
     security(("bearer" = []))
 )]

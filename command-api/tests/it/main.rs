@@ -9,4 +9,5 @@ mod conventions;
 mod login;
 mod messages;
 mod outage;
+mod quotas;
 mod support;

@@ -45,6 +45,7 @@ pub struct QuotaExceeded {
     pub limit: i64,
     /// The day that is used up, from its first moment to the next day's; `None` for what is not counted by day.
     pub day: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    pub asked_at: DateTime<Utc>,
 }
 
 impl fmt::Display for QuotaExceeded {

@@ -14,6 +14,7 @@ mod pool;
 mod quotas;
 pub mod relay;
 pub mod seal;
+mod snapshots;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

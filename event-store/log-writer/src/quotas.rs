@@ -89,6 +89,7 @@ impl Executor {
             kind,
             limit: exceeded.limit,
             day,
+            asked_at: self.now(),
         })
     }
 }

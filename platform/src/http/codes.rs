@@ -110,7 +110,8 @@ const CODES: &[Code] = &[
     code(
         "quota.exceeded",
         "A limit is used up",
-        "Retry-After says when there is room again.",
+        "The detail says which limit it is. A limit of messages a day has room again when Retry-After, the tenant's next \
+         day, has come, or when a message planned for that day is cancelled; one of accounts, when an account is deleted.",
     ),
     code(
         "version.mismatch",

@@ -18,5 +18,5 @@ pub use consistency::{CONSISTENCY, CONSISTENCY_MET, ConsistencyToken, StreamMark
 pub use envelope::{EnvelopeConfig, envelope};
 pub use fields::{Fields, MAX_URL_LENGTH, Node, parse_uuid, read_object};
 pub use json::{MalformedJson, parse_json, with_replacement_characters};
-pub use problem::{FieldError, Problem};
+pub use problem::{FieldError, Problem, RateLimit};
 pub use query::QueryParams;

@@ -1,7 +1,7 @@
 //! `application/problem+json` (RFC 9457) with a stable code.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -38,6 +38,16 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// Seconds.
     pub retry_after: Option<u64>,
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// A limit that is used up, for the headers `RateLimit` and `RateLimit-Policy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    pub policy: &'static str,
+    pub limit: i64,
+    /// Seconds; `None` for what does not come back with time.
+    pub window: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +75,7 @@ impl Problem {
             detail: detail.to_string(),
             errors: Vec::new(),
             retry_after: None,
+            rate_limit: None,
         }
     }
 
@@ -83,6 +94,12 @@ impl Problem {
     #[must_use]
     pub fn with_retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    #[must_use]
+    pub fn with_rate_limit(mut self, rate_limit: RateLimit) -> Self {
+        self.rate_limit = Some(rate_limit);
         self
     }
 
@@ -127,6 +144,16 @@ impl Problem {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(RateLimit { policy, limit, window }) = &self.rate_limit {
+            let with = |name: &str, seconds: Option<u64>| seconds.map_or_else(String::new, |s| format!(";{name}={s}"));
+            let left = format!("\"{policy}\";r=0{}", with("t", self.retry_after));
+            let policy = format!("\"{policy}\";q={limit}{}", with("w", *window));
+            for (name, text) in [("ratelimit", left), ("ratelimit-policy", policy)] {
+                if let Ok(value) = HeaderValue::from_str(&text) {
+                    headers.insert(HeaderName::from_static(name), value);
+                }
+            }
         }
         response
     }

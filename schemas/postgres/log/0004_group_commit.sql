@@ -73,6 +73,7 @@ declare
     taken_values text[];
     used bigint[];
     used_by_all bigint[];
+    counted boolean := false;
     first_quota integer;
     next_quota integer := 1;
     lost integer;
@@ -152,23 +153,42 @@ begin
         end if;
     end if;
 
-    -- Locks every counter, in key order: nothing after this waits but for a stream.
+    -- Every counter, in key order; nothing after this waits but for a stream. As long as nobody has lost and nothing is
+    -- given back, all is counted at once; else the counters are only locked.
     if cardinality(counter_kinds) > 0 then
-        insert into quota_usage as u (kind, scope, period)
-        select c.kind, c.scope, c.period
-        from unnest(counter_kinds, counter_scopes, counter_periods) with ordinality as c (kind, scope, period, ordinal)
-        order by c.ordinal
-        on conflict (kind, scope, period) do update set used = excluded.used where false;
+        if unharmed and 0 <= all (counter_totals) then
+            with c as (
+                insert into quota_usage as u (kind, scope, period, used)
+                select c.kind, c.scope, c.period, c.total
+                from unnest(counter_kinds, counter_scopes, counter_periods, counter_totals) with ordinality
+                    as c (kind, scope, period, total, ordinal)
+                order by c.ordinal
+                on conflict (kind, scope, period) do update set used = u.used + excluded.used
+                returning u.kind, u.scope, u.period, u.used
+            )
+            select array_agg(c.used order by c.kind, c.scope, c.period) into used from c;
+            select bool_and(c.used <= c.most) into unharmed from unnest(used, counter_limits) as c (used, most);
+            counted := unharmed;
+            if not unharmed then
+                select array_agg(c.used - c.total) into used from unnest(used, counter_totals) as c (used, total);
+            end if;
+        else
+            insert into quota_usage as u (kind, scope, period)
+            select c.kind, c.scope, c.period
+            from unnest(counter_kinds, counter_scopes, counter_periods) with ordinality as c (kind, scope, period, ordinal)
+            order by c.ordinal
+            on conflict (kind, scope, period) do update set used = excluded.used where false;
 
-        select array_agg(u.used order by c.ordinal) into used
-        from unnest(counter_kinds, counter_scopes, counter_periods) with ordinality as c (kind, scope, period, ordinal)
-        join quota_usage u on u.kind = c.kind and u.scope = c.scope and u.period = c.period;
-        if unharmed then
-            select bool_and(c.total <= 0 or c.used + c.total <= c.most), array_agg(greatest(c.used + c.total, 0))
-            into unharmed, used_by_all
-            from unnest(used, counter_totals, counter_limits) as c (used, total, most);
+            select array_agg(u.used order by c.ordinal) into used
+            from unnest(counter_kinds, counter_scopes, counter_periods) with ordinality as c (kind, scope, period, ordinal)
+            join quota_usage u on u.kind = c.kind and u.scope = c.scope and u.period = c.period;
             if unharmed then
-                used := used_by_all;
+                select bool_and(c.total <= 0 or c.used + c.total <= c.most), array_agg(greatest(c.used + c.total, 0))
+                into unharmed, used_by_all
+                from unnest(used, counter_totals, counter_limits) as c (used, total, most);
+                if unharmed then
+                    used := used_by_all;
+                end if;
             end if;
         end if;
     end if;
@@ -258,7 +278,7 @@ begin
         where i.digest = k.digest and outcomes[k.command] in (3, 4);
     end if;
 
-    if cardinality(counter_kinds) > 0 then
+    if not counted and cardinality(counter_kinds) > 0 then
         update quota_usage u set used = c.used
         from unnest(counter_kinds, counter_scopes, counter_periods, used) as c (kind, scope, period, used)
         where u.kind = c.kind and u.scope = c.scope and u.period = c.period and u.used <> c.used;

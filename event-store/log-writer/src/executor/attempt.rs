@@ -11,11 +11,11 @@ use weft_log_reader::{LoadError, Loaded, PAGE};
 
 use super::Executor;
 use super::plan::{Plan, decide};
-use crate::ExecuteError;
 use crate::append::{AppendError, Outcome, find};
 use crate::error::ReadError;
 use crate::idempotency::{Lookup, Record, look_up};
 use crate::options::{CallOptions, Committed, StoredAnswer};
+use crate::{ExecuteError, snapshots};
 
 /// Times a command is decided before it gives up on a stream that changes too fast.
 const MAX_ATTEMPTS: u32 = 16;
@@ -211,12 +211,27 @@ impl Executor {
         let remembered = self.inner.cache.get::<A>(id).await;
         let known = remembered.as_ref().map_or(0, |loaded| loaded.version);
         let mut loaded = remembered.map(Arc::unwrap_or_clone).unwrap_or_default();
+        let mut snapshot_at = None;
         loop {
             let rows = self.inner.loader.events(A::TYPE, id, loaded.version).await?;
             loaded.extend(id, &rows)?;
             if rows.len() < PAGE {
                 break;
             }
+            // A long stream: the rest may be there already folded.
+            if snapshot_at.is_none() {
+                let found = self.inner.probe.guard(snapshots::find::<A>(self.pool(), id)).await;
+                let found = found.map_err(LoadError::from)?;
+                snapshot_at = Some(found.as_ref().map_or(0, |snapshot| snapshot.version));
+                if let Some(snapshot) = found.filter(|snapshot| snapshot.version > loaded.version) {
+                    loaded = snapshot;
+                }
+            }
+        }
+        if snapshot_at.is_some_and(|version| loaded.version - version >= PAGE as i64)
+            && let Err(error) = self.inner.probe.guard(snapshots::store(self.pool(), id, &loaded)).await
+        {
+            tracing::warn!(%error, aggregate = A::TYPE, %id, "a snapshot was not stored");
         }
         if loaded.version > known {
             self.inner.cache.put(id, loaded.clone()).await;

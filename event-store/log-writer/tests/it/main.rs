@@ -15,6 +15,7 @@ mod quotas;
 mod relay;
 mod relay_kafka;
 mod relay_processes;
+mod snapshots;
 mod stock;
 mod support;
 mod tail;
