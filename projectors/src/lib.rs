@@ -16,6 +16,7 @@ mod metric;
 pub mod migrate;
 pub mod parked;
 mod partitions;
+pub mod replay;
 mod row;
 pub mod shape;
 mod store;

@@ -20,6 +20,7 @@ use crate::error::ProjectionError;
 use crate::generation::Generation;
 use crate::members::Shares;
 use crate::parked::{Retried, retry};
+use crate::replay::{Fill, ReplayError, fill};
 use crate::store;
 
 /// Connections to the log: gaps and dead letters are rare, a rebuild reads one page after the other.
@@ -93,6 +94,8 @@ pub trait AnyProjection: Send + Sync {
     fn aggregates(&self) -> &'static [&'static str];
     /// Projects until `shutdown`, through every change of the generation.
     fn run(&self, world: Arc<World>, shares: Shares, shutdown: CancellationToken) -> Task<'_, ()>;
+    /// Writes what is its own of a part of the log into a generation that is not live.
+    fn fill(&self, world: Arc<World>, generation: Generation, part: Fill) -> Task<'static, Result<(), ReplayError>>;
     /// Another try with a parked stream of the live generation.
     fn retry<'t>(&'t self, world: &'t World, stream: (&'t str, Uuid)) -> Task<'t, Result<Retried, RetryError>>;
 }
@@ -148,6 +151,15 @@ impl<P: Projection> AnyProjection for Kind<P> {
                     }
                 }
             }
+        })
+    }
+
+    fn fill(&self, world: Arc<World>, generation: Generation, part: Fill) -> Task<'static, Result<(), ReplayError>> {
+        let make = self.0;
+        Box::pin(async move {
+            let engine = world.engine(generation)?;
+            let projection = make(&world, generation);
+            Ok(fill(&engine, &projection, part).await?)
         })
     }
 

@@ -63,7 +63,7 @@ impl Facts {
     }
 }
 
-async fn answered<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, ProjectionError> {
+pub(crate) async fn answered<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, ProjectionError> {
     match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ProjectionError::ClickHouseTimeout),

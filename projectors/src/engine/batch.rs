@@ -173,17 +173,19 @@ fn read(record: &EventRecord, at: &Checkpoint) -> Result<Read, PartitionError> {
     if record.offset != at.next_offset {
         return Ok(Read::Gap(order));
     }
-    Ok(Read::Item(what(Event::decode(record)?), to))
+    Ok(Read::Item(What::of(Event::decode(record)?), to))
 }
 
-/// What an engine does with a decoded event.
-pub(super) fn what(decoded: Decoded) -> What {
-    match decoded {
-        Decoded::Foreign => What::Nothing,
-        Decoded::Event(event) => What::Event(event),
-        Decoded::Undecodable(place, error) => {
-            let fault = Fault::of_payload(&place, &error);
-            What::Faulty(place, fault)
+impl What {
+    /// What an engine does with a decoded event.
+    pub fn of(decoded: Decoded) -> Self {
+        match decoded {
+            Decoded::Foreign => Self::Nothing,
+            Decoded::Event(event) => Self::Event(event),
+            Decoded::Undecodable(place, error) => {
+                let fault = Fault::of_payload(&place, &error);
+                Self::Faulty(place, fault)
+            }
         }
     }
 }

@@ -4,8 +4,7 @@ use uuid::Uuid;
 use weft_log_reader::{RawEvent, Tail, read_raw_stream};
 use weft_platform::kafka::partition_for;
 
-use super::batch::what;
-use super::{Gap, Item, Projection, Session};
+use super::{Gap, Item, Projection, Session, What};
 use crate::checkpoint::Checkpoint;
 use crate::error::{ProjectionError, Stopped};
 use crate::event::{Decoded, Event};
@@ -64,7 +63,7 @@ impl<P: Projection> Session<'_, P> {
                         high_water: raw.order,
                         log_id: Some(log_id),
                     }),
-                    what: what(decoded),
+                    what: What::of(decoded),
                 });
             }
             read += items.len();
@@ -76,7 +75,7 @@ impl<P: Projection> Session<'_, P> {
         // What Kafka still brings of this is at or below the high-water.
         let mut to = self.progress.at(partition);
         to.next_offset = gap.next_offset;
-        let nothing = super::What::Nothing;
+        let nothing = What::Nothing;
         self.commit(vec![Item {
             partition: partition.clone(),
             to: Some(to),
@@ -104,15 +103,15 @@ impl<P: Projection> Session<'_, P> {
         expected: i64,
         found: i64,
     ) -> Result<(), ProjectionError> {
-        let early = items.iter().position(
-            |item| matches!(&item.what, super::What::Event(event) if event.id == stream && event.sequence == found),
-        );
+        let early = items
+            .iter()
+            .position(|item| matches!(&item.what, What::Event(event) if event.id == stream && event.sequence == found));
         let incomplete = ProjectionError::LogIncomplete {
             stream,
             missing: expected,
             found,
         };
-        let Some((index, super::What::Event(event))) = early.map(|index| (index, &items[index].what)) else {
+        let Some((index, What::Event(event))) = early.map(|index| (index, &items[index].what)) else {
             return Err(incomplete);
         };
         let id = stream.to_string();
@@ -126,7 +125,7 @@ impl<P: Projection> Session<'_, P> {
             Ok(Item {
                 partition: partition.clone(),
                 to: None,
-                what: what(decoded),
+                what: What::of(decoded),
             })
         });
         let missing = missing.collect::<Result<Vec<_>, ProjectionError>>()?;

@@ -70,7 +70,7 @@ impl<'s, P: Projection> Session<'s, P> {
 
     /// Commits `items` in their order: in one transaction, or, where one of them fails in the same way for ever, in
     /// halves, until it stands alone and its stream is parked.
-    pub(super) async fn commit(&mut self, items: Vec<Item>) -> Result<(), ProjectionError> {
+    pub(crate) async fn commit(&mut self, items: Vec<Item>) -> Result<(), ProjectionError> {
         let mut todo = vec![items];
         while let Some(mut items) = todo.pop() {
             if items.is_empty() {

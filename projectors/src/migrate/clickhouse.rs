@@ -1,18 +1,21 @@
 //! A generation's ClickHouse database and the stable names over it. ClickHouse has no transactions for this: every
 //! statement of a migration is written so that running it twice does nothing more.
 
+use std::collections::BTreeMap;
+
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
 use weft_platform::config::ClickHouseSection;
 
 use super::MigrateError;
 use crate::clickhouse::{ANSWER_TIMEOUT, client};
+use crate::engine::Tables;
 use crate::generation::Generation;
 
 /// In the order in which they run.
 const MIGRATIONS: [(u32, &str); 1] = [(1, include_str!("../../../schemas/clickhouse/0001_facts.sql"))];
 
-/// What the migrations themselves leave behind; not shown under a stable name.
+/// What the migrations themselves leave behind.
 const LEDGER: &str = "migrations";
 
 #[derive(Row, Serialize, Deserialize)]
@@ -20,24 +23,45 @@ struct Applied {
     version: u32,
 }
 
-#[derive(Row, Deserialize)]
-struct Name {
-    name: String,
+pub(super) async fn migrate(
+    section: &ClickHouseSection,
+    live: &BTreeMap<String, Generation>,
+) -> Result<(), MigrateError> {
+    create_database(section, &section.database).await?;
+    generation(section, Generation::FIRST).await?;
+    for projection in crate::projections() {
+        let Tables::Facts(tables) = projection.tables() else {
+            continue;
+        };
+        let live = live.get(projection.name()).copied().unwrap_or(Generation::FIRST);
+        if live != Generation::FIRST {
+            generation(section, live).await?;
+        }
+        publish(section, tables, &live.facts_database(&section.database)).await?;
+    }
+    Ok(())
 }
 
-pub(super) async fn migrate(section: &ClickHouseSection, generation: Generation) -> Result<(), MigrateError> {
-    let stable = &section.database;
-    let database = generation.facts_database(stable);
-    let server = client(section);
-    for database in [stable, &database] {
-        run(
-            section,
-            &server,
-            &format!("create database if not exists {}", quoted(database)),
-        )
-        .await?;
-    }
-    let inside = server.clone().with_database(&database);
+pub(super) async fn drop_generation(section: &ClickHouseSection, generation: Generation) -> Result<(), MigrateError> {
+    let database = quoted(&generation.facts_database(&section.database));
+    run(
+        section,
+        &client(section),
+        &format!("drop database if exists {database} sync"),
+    )
+    .await
+}
+
+async fn create_database(section: &ClickHouseSection, database: &str) -> Result<(), MigrateError> {
+    let statement = format!("create database if not exists {}", quoted(database));
+    run(section, &client(section), &statement).await
+}
+
+/// Makes the tables of one generation, or brings them up to date.
+pub(super) async fn generation(section: &ClickHouseSection, generation: Generation) -> Result<(), MigrateError> {
+    let database = generation.facts_database(&section.database);
+    create_database(section, &database).await?;
+    let inside = client(section).with_database(&database);
     run(
         section,
         &inside,
@@ -60,24 +84,15 @@ pub(super) async fn migrate(section: &ClickHouseSection, generation: Generation)
         ledger.write(&Applied { version }).await?;
         answered(section, ledger.end()).await?;
     }
-    publish(section, &server, &database).await
+    Ok(())
 }
 
 /// One view per table, which reads it `final`: replaced rows never show.
-async fn publish(section: &ClickHouseSection, server: &Client, database: &str) -> Result<(), MigrateError> {
-    let tables: Vec<Name> = answered(
-        section,
-        server
-            .query("select name from system.tables where database = ? and engine like '%MergeTree' and name <> ?")
-            .bind(database)
-            .bind(LEDGER)
-            .fetch_all(),
-    )
-    .await?;
-    for Name { name } in tables {
-        let (stable, table, database) = (quoted(&section.database), quoted(&name), quoted(database));
+async fn publish(section: &ClickHouseSection, tables: &[&str], database: &str) -> Result<(), MigrateError> {
+    for table in tables {
+        let (stable, table, database) = (quoted(&section.database), quoted(table), quoted(database));
         let statement = format!("create or replace view {stable}.{table} as select * from {database}.{table} final");
-        run(section, server, &statement).await?;
+        run(section, &client(section), &statement).await?;
     }
     Ok(())
 }

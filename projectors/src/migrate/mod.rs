@@ -23,12 +23,30 @@ pub enum MigrateError {
     ClickHouseTimeout(url::Url),
 }
 
-/// The Postgres read models: roles, database, the live generation's schema and the stable schema `views`.
+/// The Postgres read models: roles, database, the schemas of all generations and the stable schema `views`.
 pub async fn views(config: &Config) -> Result<(), MigrateError> {
-    postgres::migrate(&config.views, Generation::FIRST).await
+    postgres::migrate(&config.views).await
 }
 
-/// The ClickHouse facts: the live generation's database and the stable one.
+/// Tables for a generation that is not live, in both stores.
+pub async fn generation(config: &Config, generation: Generation) -> Result<(), MigrateError> {
+    postgres::generation(&config.views, generation).await?;
+    clickhouse::generation(&config.clickhouse, generation).await
+}
+
+/// Drops a generation that no stable name shows, from both stores.
+pub async fn drop_generation(config: &Config, generation: Generation) -> Result<(), MigrateError> {
+    postgres::drop_generation(&config.views, generation).await?;
+    clickhouse::drop_generation(&config.clickhouse, generation).await
+}
+
+/// Shows the live generation of every projection under the stable names, in the caller's transaction.
+pub(crate) async fn publish(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    postgres::publish(connection).await
+}
+
+/// The ClickHouse facts: the live generations' databases and the stable one. After `views`.
 pub async fn clickhouse(config: &Config) -> Result<(), MigrateError> {
-    clickhouse::migrate(&config.clickhouse, Generation::FIRST).await
+    let live = postgres::live(&config.views).await?;
+    clickhouse::migrate(&config.clickhouse, &live).await
 }

@@ -14,6 +14,7 @@ mod heartbeats;
 mod messages;
 mod migrations;
 mod rebalances;
+mod replay;
 mod status_history;
 mod support;
 mod tenants;

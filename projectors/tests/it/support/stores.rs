@@ -133,7 +133,8 @@ impl Stores {
         if facts {
             let client = clickhouse::Client::default().with_url(config.clickhouse.url.as_str());
             let stable = &config.clickhouse.database;
-            for database in [stable, &Generation::FIRST.facts_database(stable)] {
+            let generations = (1..4).map(|number| Generation::new(number).facts_database(stable));
+            for database in generations.chain([stable.clone()]) {
                 let _ = client
                     .query(&format!("drop database if exists {database} sync"))
                     .execute()

@@ -1,0 +1,255 @@
+//! Fills a generation from the log. The log is read once, in its order, for all projections; each takes what is its own
+//! up to where the live generation stands, partition by partition, so that in the end both are at the same place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+use weft_domain::LogOrder;
+use weft_log_reader::{LoadError, Tail};
+use weft_platform::kafka::{TopicPartition, partition_for};
+
+use super::{Purpose, Replay, ReplayError};
+use crate::checkpoint::{self, Checkpoint};
+use crate::clickhouse::message_facts::MessageFacts;
+use crate::clickhouse::message_stats_hourly;
+use crate::engine::{Engine, Item, Projection, Session, What};
+use crate::error::ProjectionError;
+use crate::event::Event;
+
+/// Larger pages are no faster.
+const PAGE: i64 = 5_000;
+/// Pages read ahead of the slowest projection.
+const AHEAD: usize = 2;
+/// A round that took no longer has brought the generation near enough to the live one to lock that for the rest.
+const NEAR: Duration = Duration::from_millis(150);
+/// Rounds after which that is done anyway.
+const MOST_ROUNDS: usize = 20;
+
+/// A part of the log, decoded once for all.
+#[derive(Debug)]
+pub struct Page {
+    items: Vec<PageItem>,
+    /// Every event up to here was in this page or one before it.
+    end: LogOrder,
+    log_id: Uuid,
+}
+
+#[derive(Clone, Debug)]
+pub struct PageItem {
+    partition: TopicPartition,
+    order: LogOrder,
+    what: What,
+}
+
+/// What one projection fills its tables from.
+pub struct Fill {
+    /// Where it ends on each partition.
+    pub limits: BTreeMap<TopicPartition, LogOrder>,
+    pub pages: mpsc::Receiver<Arc<Page>>,
+}
+
+/// How far a fill has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FillProgress {
+    /// Events read by this process.
+    pub events: u64,
+    /// The position of the newest one, and of the last one to read.
+    pub position: i64,
+    pub last_position: i64,
+}
+
+impl Replay {
+    /// Fills the generation until it is as far as the live one, or to the place it is made for.
+    pub async fn fill(&self, mut told: impl FnMut(FillProgress)) -> Result<FillProgress, ReplayError> {
+        let mut progress = FillProgress::default();
+        for _ in 0..MOST_ROUNDS {
+            let began = Instant::now();
+            let limits = self.limits().await?;
+            self.round(limits, &mut progress, &mut told).await?;
+            if began.elapsed() < NEAR || matches!(self.purpose, Purpose::Until(_)) {
+                break;
+            }
+        }
+        self.compute_statistics().await?;
+        Ok(progress)
+    }
+
+    /// Where each projection's partitions end: where the live generation stands now.
+    async fn limits(&self) -> Result<Vec<BTreeMap<TopicPartition, LogOrder>>, ReplayError> {
+        let mut limits = Vec::new();
+        for projection in &self.projections {
+            let live = self.world.live(projection.name()).await?;
+            let partitions = live.partitions(projection.aggregates());
+            limits.push(match self.purpose {
+                Purpose::Until(until) => partitions.into_iter().map(|partition| (partition, until)).collect(),
+                Purpose::HandOver | Purpose::Check => {
+                    let at = checkpoint::load(&live.pool, projection.name(), live.generation, &partitions).await?;
+                    at.into_iter()
+                        .map(|(partition, at)| (partition, at.high_water))
+                        .collect()
+                }
+            });
+        }
+        Ok(limits)
+    }
+
+    /// Brings every projection to its limits.
+    pub(super) async fn round(
+        &self,
+        limits: Vec<BTreeMap<TopicPartition, LogOrder>>,
+        progress: &mut FillProgress,
+        told: &mut impl FnMut(FillProgress),
+    ) -> Result<(), ReplayError> {
+        let engine = self.world.engine(self.generation)?;
+        let (mut from, mut to) = (None::<LogOrder>, LogOrder::default());
+        for (projection, limits) in self.projections.iter().zip(&limits) {
+            let partitions: Vec<TopicPartition> = limits.keys().cloned().collect();
+            let at = checkpoint::load(&engine.pool, projection.name(), self.generation, &partitions).await?;
+            let behind = at.iter().filter(|(partition, at)| at.high_water < limits[*partition]);
+            for (partition, at) in behind {
+                from = Some(from.map_or(at.high_water, |from| from.min(at.high_water)));
+                to = to.max(limits[partition]);
+            }
+        }
+        let Some(from) = from else { return Ok(()) };
+        progress.last_position = progress.last_position.max(to.position);
+        let mut senders = Vec::new();
+        let mut tasks = JoinSet::new();
+        for (projection, limits) in self.projections.iter().zip(limits) {
+            let (sender, pages) = mpsc::channel(AHEAD);
+            senders.push(sender);
+            let fill = Fill { limits, pages };
+            tasks.spawn(projection.fill(Arc::clone(&self.world), self.generation, fill));
+        }
+        let read = self.read(&engine, from, to, &senders, progress, told).await;
+        drop(senders);
+        while let Some(ended) = tasks.join_next().await {
+            ended??;
+        }
+        read
+    }
+
+    /// Sends the log from `from` to `to` to every projection; ends early when one of them has failed.
+    async fn read(
+        &self,
+        engine: &Engine,
+        from: LogOrder,
+        to: LogOrder,
+        senders: &[mpsc::Sender<Arc<Page>>],
+        progress: &mut FillProgress,
+        told: &mut impl FnMut(FillProgress),
+    ) -> Result<(), ReplayError> {
+        let log_id: Uuid = sqlx::query_scalar("select log_id from log_identity")
+            .fetch_one(&engine.log)
+            .await
+            .map_err(|error| ProjectionError::from(LoadError::from(error)))?;
+        let mut aggregates: Vec<&str> = self.projections.iter().flat_map(|p| p.aggregates()).copied().collect();
+        aggregates.sort_unstable();
+        aggregates.dedup();
+        let topics: BTreeMap<&str, (String, i32)> = aggregates
+            .iter()
+            .map(|name| (*name, (engine.kafka.topic(name), engine.kafka.partition_count(name))))
+            .collect();
+        let mut tail = Tail::new(engine.log.clone(), from).until(to).of(&aggregates);
+        loop {
+            let raw = tail.next_raw_page(PAGE).await.map_err(ProjectionError::from)?;
+            let is_last = raw.is_empty();
+            let mut items = Vec::with_capacity(raw.len());
+            for event in &raw {
+                let Some((topic, count)) = topics.get(event.aggregate_type.as_str()) else {
+                    continue;
+                };
+                items.push(PageItem {
+                    partition: TopicPartition {
+                        topic: topic.clone(),
+                        partition: partition_for(&event.partition_key, *count),
+                    },
+                    order: event.order,
+                    what: What::of(Event::of_log(event).map_err(ProjectionError::LogStopped)?),
+                });
+            }
+            progress.events += raw.len() as u64;
+            progress.position = raw.last().map_or(to, |last| last.order).position;
+            let end = if is_last { to } else { tail.after() };
+            let page = Arc::new(Page { items, end, log_id });
+            for sender in senders {
+                if sender.send(Arc::clone(&page)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            told(*progress);
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What follows from the facts.
+    pub(super) async fn compute_statistics(&self) -> Result<(), ReplayError> {
+        if self
+            .projections
+            .iter()
+            .any(|projection| projection.name() == MessageFacts::NAME)
+        {
+            let engine = self.world.engine(self.generation)?;
+            let facts = self.world.facts(self.generation);
+            while message_stats_hourly::compute(&engine.pool, &facts).await? > 0 {}
+        }
+        Ok(())
+    }
+}
+
+/// Writes what is a projection's own of the pages that come.
+pub(crate) async fn fill<P: Projection>(
+    engine: &Engine,
+    projection: &P,
+    mut fill: Fill,
+) -> Result<(), ProjectionError> {
+    let mut session = Session::open(engine, projection).await?;
+    while let Some(page) = fill.pages.recv().await {
+        let mut items: Vec<Item> = Vec::new();
+        for item in &page.items {
+            let Some(limit) = fill.limits.get(&item.partition) else {
+                continue;
+            };
+            let at = session.progress().at(&item.partition);
+            if item.order <= at.high_water || item.order > *limit {
+                continue;
+            }
+            items.push(Item {
+                partition: item.partition.clone(),
+                to: Some(at_place(item.order, page.log_id)),
+                what: item.what.clone(),
+            });
+        }
+        // Everything up to the page's end is done, also where a partition had nothing in it.
+        let ends = fill.limits.iter().filter_map(|(partition, limit)| {
+            let end = page.end.min(*limit);
+            (session.progress().at(partition).high_water < end).then(|| Item {
+                partition: partition.clone(),
+                to: Some(at_place(end, page.log_id)),
+                what: What::Nothing,
+            })
+        });
+        items.extend(ends.collect::<Vec<_>>());
+        while !items.is_empty() {
+            let rest = items.split_off(items.len().min(P::FILL_BATCH));
+            session.commit(std::mem::replace(&mut items, rest)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Offsets come with the hand-over.
+const fn at_place(high_water: LogOrder, log_id: Uuid) -> Checkpoint {
+    Checkpoint {
+        next_offset: 0,
+        high_water,
+        log_id: Some(log_id),
+    }
+}
