@@ -2,7 +2,9 @@
 
 mod admin;
 mod demo;
+mod log;
 mod migrate;
+mod relay;
 mod roles;
 mod schemas;
 mod server;
@@ -38,7 +40,7 @@ enum Call {
     /// GraphQL, subscriptions and the REST views
     QueryApi,
     /// Publishes the log to Kafka
-    Relay,
+    Relay(relay::RelayArgs),
     /// Builds the read models and the facts
     Projectors,
     /// The process managers
@@ -47,6 +49,8 @@ enum Call {
     Migrate,
     /// Creates the Kafka topics and checks them
     Topics,
+    /// Looks into the log: tail, show, export, verify, adopt
+    Log(log::LogArgs),
     /// Creates and lists tenants
     Tenant(tenant::TenantArgs),
     /// Writes the generated contracts under schemas/, or checks that they are clean
@@ -102,7 +106,7 @@ fn run(command: Call, config: Config) -> Result<(), Failure> {
         Call::All
             | Call::CommandApi
             | Call::QueryApi
-            | Call::Relay
+            | Call::Relay(_)
             | Call::Projectors
             | Call::Workers(workers::WorkersArgs { command: None })
     );
@@ -121,11 +125,12 @@ fn run(command: Call, config: Config) -> Result<(), Failure> {
             Call::All => roles::all(config).await,
             Call::CommandApi => roles::command_api(config).await,
             Call::QueryApi => roles::query_api(config).await,
-            Call::Relay => roles::relay(config).await,
+            Call::Relay(args) => relay::run(args, config).await,
             Call::Projectors => roles::projectors(config).await,
             Call::Workers(args) => workers::run(args, config).await,
             Call::Migrate => migrate::run(&config).await,
             Call::Topics => migrate::topics(&config).await,
+            Call::Log(args) => log::run(args, config).await,
             Call::Tenant(args) => tenant::run(args, config).await,
             Call::Schemas(args) => schemas::run(&args),
             Call::Simulator(args) => simulator::run(args).await,

@@ -1,5 +1,6 @@
 //! Writes the log: append, claims, idempotency, sealing, the Executor, the relay. Nothing else does.
 
+mod adopt;
 pub mod append;
 mod cache;
 mod claims;
@@ -20,6 +21,7 @@ mod store;
 pub mod testing;
 mod writer;
 
+pub use adopt::adopt;
 pub use error::{ConnectError, ExecuteError, QuotaExceeded};
 pub use executor::Executor;
 pub use idempotency::Idempotency;

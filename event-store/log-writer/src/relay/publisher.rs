@@ -103,6 +103,11 @@ impl Publisher {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The brokers answer again.
+    pub(super) fn recovered(&self) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(super) fn offsets(&self) -> serde_json::Value {
         serde_json::json!(self.offsets.stored())
     }

@@ -243,6 +243,7 @@ impl Tenure {
         self.acknowledged = end.order;
         self.last_sign = Instant::now();
         self.published = true;
+        self.publisher.recovered();
         session.health.ready(PART);
         metrics::counter!(metric::PUBLISHED).increment(end.events);
     }

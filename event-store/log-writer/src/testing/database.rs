@@ -51,6 +51,19 @@ impl TestDatabase {
         Self { name }
     }
 
+    /// A copy of what it holds now, as a backup would have it. Ends every connection to it.
+    pub async fn copy(&self) -> Self {
+        let mut admin = connect_admin().await;
+        let name = format!("weft_test_{}_copy_{}", Clock::system().now().timestamp(), unique());
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+            .bind(&self.name)
+            .execute(&mut admin)
+            .await
+            .expect("the owner may end sessions");
+        run(&mut admin, &format!("create database {name} template {}", self.name)).await;
+        Self { name }
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -3,8 +3,9 @@
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use weft_domain::LogOrder;
-use weft_log_writer::relay;
-use weft_log_writer::testing::{TestLog, TestTopics};
+use weft_log_writer::testing::{TestLog, TestTopics, config_of};
+use weft_log_writer::{Executor, adopt, relay};
+use weft_platform::clock::Clock;
 use weft_platform::config::KafkaSection;
 use weft_platform::kafka::{AGGREGATES, ensure_topics};
 use weft_platform::testing::until;
@@ -161,4 +162,71 @@ async fn a_relay_at_work_is_rewound_and_publishes_again_from_the_event_that_was_
     let again = topics.seen.iter().filter(|record| record.publication == 2).count();
     assert_eq!((again, topics.seen.len()), (7, expected + 7));
     assert_is_the_log(&topics.kept, &executor, &log.config).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_the_log_that_is_adopted_goes_on_behind_what_was_lost() {
+    let log = TestLog::new().await;
+    let _topics = TestTopics::create(&log.config.kafka).await;
+    let executor = log.executor().await;
+    let relay = Relay::start(&log.config, executor.appended());
+    some_events(&executor, 5).await;
+    let kept = count(&executor).await;
+    let mut topics = Topics::read(&log.config);
+    topics.until_seen(kept).await;
+    relay.stop().await;
+    drop(executor);
+    let backup = log.log.copy().await;
+
+    let executor = log.executor().await;
+    let relay = Relay::start(&log.config, executor.appended());
+    some_events(&executor, 5).await;
+    let lost = count(&executor).await - kept;
+    topics.until_seen(kept + lost).await;
+    relay.stop().await;
+
+    let mut config = config_of(backup.name(), log.keys.name());
+    config.kafka = log.config.kafka.clone();
+    assert_eq!(adopt(&backup.admin_pool().await).await.unwrap(), 2);
+    let executor = Executor::connect(&config, Clock::system()).await.unwrap();
+    let relay = Relay::start(&config, executor.appended());
+    some_events(&executor, 5).await;
+    let new = count(&executor).await - kept;
+    // A consumer that saw what was lost meets the new epoch behind it, and so does one that reads the log.
+    topics.until_kept(kept + lost + new).await;
+    relay.stop().await;
+    let epochs: Vec<i16> = topics.kept.iter().map(|record| record.epoch).collect();
+    assert_eq!(epochs.iter().filter(|epoch| **epoch == 2).count(), new);
+    let of_log: Vec<i16> = sqlx::query_scalar("select epoch from events order by epoch, transaction_id, position")
+        .fetch_all(executor.pool())
+        .await
+        .unwrap();
+    assert_eq!(of_log, [vec![1; kept], vec![2; new]].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_published_from_a_copy_with_lower_transaction_ids_before_it_is_adopted() {
+    let log = TestLog::new().await;
+    let _topics = TestTopics::create(&log.config.kafka).await;
+    let executor = log.executor().await;
+    some_events(&executor, 5).await;
+    // As a dump of a server that had counted further.
+    let admin = log.log.admin_pool().await;
+    for statement in [
+        "update events set transaction_id = (transaction_id::text::bigint + 9000000000)::text::xid8",
+        "insert into relay_checkpoints (relay, owner_epoch, epoch, transaction_id, position)
+         select '{prefix}', 1, epoch, transaction_id, position from events order by 3, 4, 5 limit 1",
+    ] {
+        let statement = statement.replace("{prefix}", &log.config.kafka.topic_prefix);
+        sqlx::query(&statement).execute(&admin).await.unwrap();
+    }
+    let relay = Relay::start(&log.config, executor.appended());
+    fails_with(&relay, "weft log adopt").await;
+    adopt(&admin).await.unwrap();
+    some_events(&executor, 5).await;
+    let mut topics = Topics::read(&log.config);
+    // The first one was behind the checkpoint.
+    topics.until_seen(count(&executor).await - 1).await;
+    relay.stop().await;
+    assert_eq!(topics.kept.len(), topics.seen.len());
 }

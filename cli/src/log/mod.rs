@@ -1,0 +1,63 @@
+//! `weft log`: what auditors and operators do with the log itself. Sealed fields stay sealed in everything it prints.
+
+mod adopt;
+mod export;
+mod line;
+pub(crate) mod place;
+mod progress;
+mod schemas;
+mod show;
+mod tail;
+mod verify;
+
+use clap::{Args, Subcommand};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use weft_platform::config::Config;
+
+use crate::Failure;
+
+/// Events read at once; together at most `Tail::PAGE_BYTES`.
+const PAGE: i64 = 5_000;
+
+#[derive(Args)]
+pub(crate) struct LogArgs {
+    #[command(subcommand)]
+    command: LogCommand,
+}
+
+#[derive(Subcommand)]
+enum LogCommand {
+    /// Prints the newest events, and with --follow those to come
+    Tail(tail::TailArgs),
+    /// Prints one stream, upcast to today's versions
+    Show(show::ShowArgs),
+    /// Writes events as they are stored, one JSON object a line
+    Export(export::ExportArgs),
+    /// Reads the whole log with today's code and says what is wrong with it; exit code 3 when something is
+    Verify(verify::VerifyArgs),
+    /// Begins a new epoch, after a restore, a failover with loss or an import
+    Adopt(adopt::AdoptArgs),
+}
+
+pub(crate) async fn run(args: LogArgs, config: Config) -> Result<(), Failure> {
+    match args.command {
+        LogCommand::Tail(args) => tail::run(args, &pool(&config)?).await,
+        LogCommand::Show(args) => show::run(args, &pool(&config)?).await,
+        LogCommand::Export(args) => export::run(args, &pool(&config)?).await,
+        LogCommand::Verify(args) => verify::run(args, &config).await,
+        LogCommand::Adopt(args) => adopt::run(args, &config).await,
+    }
+}
+
+/// Few connections to the log.
+pub(crate) fn pool(config: &Config) -> Result<PgPool, Failure> {
+    open("log.url", config.log.url.expose())
+}
+
+pub(crate) fn open(key: &str, url: &str) -> Result<PgPool, Failure> {
+    let options: PgConnectOptions = url.parse().map_err(|error| Failure::new(format!("{key}: {error}")))?;
+    Ok(PgPoolOptions::new()
+        .max_connections(2)
+        .connect_lazy_with(options.application_name("weft log")))
+}

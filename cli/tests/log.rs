@@ -1,0 +1,469 @@
+//! `weft log` and `weft relay --from`, as an operator runs them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::fs;
+use std::hash::Hasher;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::process::Command;
+use weft_log_writer::testing::{TestDatabase, TestLog, TestTopics};
+use weft_platform::config::Config;
+use weft_platform::testing::{postgres_url, until};
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
+const TENANT: &str = "01930000-0000-7000-8000-00000000000a";
+
+/// `weft` on the test's log and topics. No key database is there: nothing here opens what is sealed.
+fn weft(config: &Config, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+    command
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .env("WEFT__LOG__URL", config.log.url.expose())
+        .env("WEFT__LOG__ADMIN_URL", config.log.admin_url.expose())
+        .env("WEFT__KEYS__URL", "postgres://nobody@127.0.0.1:1/nowhere")
+        .env("WEFT__VIEWS__URL", config.views.url.expose())
+        .env("WEFT__VIEWS__PROJECTOR_URL", config.views.projector_url.expose())
+        .env("WEFT__KAFKA__BROKERS", &config.kafka.brokers)
+        .env("WEFT__KAFKA__TOPIC_PREFIX", &config.kafka.topic_prefix)
+        .env(
+            "WEFT__KAFKA__PARTITIONS__ACCOUNT",
+            config.kafka.partitions.account.to_string(),
+        )
+        .env(
+            "WEFT__KAFKA__PARTITIONS__MESSAGE",
+            config.kafka.partitions.message.to_string(),
+        )
+        .env(
+            "WEFT__KAFKA__PARTITIONS__CONVERSATION",
+            config.kafka.partitions.conversation.to_string(),
+        )
+        .env(
+            "WEFT__KAFKA__PARTITIONS__TENANT",
+            config.kafka.partitions.tenant.to_string(),
+        )
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(config: &Config, arguments: &[&str]) -> Output {
+    weft(config, arguments).output().await.unwrap()
+}
+
+/// Exit code, standard output and standard error.
+async fn said(config: &Config, arguments: &[&str]) -> (i32, String, String) {
+    let output = run(config, arguments).await;
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// One event of the stream `<kind>/<id>`.
+async fn append(pool: &PgPool, stream: &str, sequence: i64, event: (&str, &str), payload: &Value, tenant: &str) {
+    let (kind, id) = stream.split_once('/').unwrap();
+    sqlx::query(
+        "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
+         values ($1, $2, $3, $4, $5, $6, jsonb_build_object('tenant_id', $7::text, 'partition_key', $2))",
+    )
+    .bind(kind)
+    .bind(id)
+    .bind(sequence)
+    .bind(event.0)
+    .bind(event.1)
+    .bind(payload)
+    .bind(tenant)
+    .execute(pool)
+    .await
+    .unwrap();
+}
+
+/// Aggregate, event, version and payload of every golden sample that ever landed.
+fn samples() -> Vec<(String, String, String, Value)> {
+    let mut samples = Vec::new();
+    for folder in fs::read_dir(SAMPLES).unwrap() {
+        let folder = folder.unwrap();
+        let aggregate = folder.file_name().into_string().unwrap();
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            let name = file.file_name().into_string().unwrap();
+            let Some(name) = name.strip_suffix(".sample.json") else {
+                continue;
+            };
+            let mut parts = name.split('.');
+            let (event, version) = (parts.next().unwrap(), parts.next().unwrap().strip_prefix('v').unwrap());
+            let payload = serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
+            samples.push((aggregate.clone(), event.to_owned(), version.to_owned(), payload));
+        }
+    }
+    samples.sort_by_key(|(aggregate, event, version, _)| (aggregate.clone(), event.clone(), version.clone()));
+    samples
+}
+
+/// Waits until no older transaction of the cluster runs: other tests have theirs. Only then events are read in log order.
+async fn settled(pool: &PgPool) {
+    until("everything is settled", async || {
+        let settled: bool = sqlx::query_scalar(
+            "select coalesce(max(transaction_id) < pg_snapshot_xmin(pg_current_snapshot()), true) from events",
+        )
+        .fetch_one(pool)
+        .await
+        .unwrap();
+        settled.then_some(())
+    })
+    .await;
+}
+
+/// A stream per aggregate that holds every sample.
+async fn every_sample(pool: &PgPool) -> usize {
+    let samples = samples();
+    let mut sequences = std::collections::BTreeMap::<&str, i64>::new();
+    for (aggregate, event, version, payload) in &samples {
+        let sequence = sequences.entry(aggregate).or_default();
+        *sequence += 1;
+        append(
+            pool,
+            &format!("{aggregate}/samples"),
+            *sequence,
+            (event, version),
+            payload,
+            TENANT,
+        )
+        .await;
+    }
+    settled(pool).await;
+    samples.len()
+}
+
+#[tokio::test]
+async fn a_history_of_every_sample_that_ever_landed_is_sound() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    let count = every_sample(&pool).await;
+    let (code, out, err) = said(&log.config, &["log", "verify", "--log-only"]).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.contains(&format!("{count} events of 4 streams")) && out.contains(": sound"),
+        "{out}"
+    );
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_with_a_log_is_found_and_told_without_values() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    let suspended = serde_json::json!({"type": "TenantSuspended", "reason": "secret", "at": "2026-01-01T00:00:00Z"});
+    let reactivated = serde_json::json!({"type": "TenantReactivated", "at": "2026-01-01T00:00:00Z"});
+    let event = ("TenantSuspended", "1");
+    append(&pool, "tenant/gap", 1, event, &suspended, TENANT).await;
+    append(&pool, "tenant/gap", 3, event, &suspended, TENANT).await;
+    append(
+        &pool,
+        "tenant/late",
+        2,
+        ("TenantReactivated", "1"),
+        &reactivated,
+        TENANT,
+    )
+    .await;
+    append(&pool, "tenant/late", 1, event, &suspended, TENANT).await;
+    append(&pool, "tenant/moved", 1, event, &suspended, TENANT).await;
+    append(
+        &pool,
+        "tenant/moved",
+        2,
+        event,
+        &suspended,
+        "01930000-0000-7000-8000-00000000000b",
+    )
+    .await;
+    append(&pool, "tenant/other", 1, event, &reactivated, TENANT).await;
+    append(&pool, "tenant/new", 1, ("TenantSuspended", "9"), &suspended, TENANT).await;
+    append(&pool, "robot/1", 1, event, &suspended, TENANT).await;
+    let mut misfit = suspended.clone();
+    misfit["at"] = serde_json::json!("secret");
+    append(&pool, "tenant/misfit", 1, event, &misfit, TENANT).await;
+    sqlx::query("insert into relay_checkpoints (relay, owner_epoch, epoch, transaction_id, position) values ('r', 1, 7, '1', 1)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    settled(&pool).await;
+    let (code, out, err) = said(&log.config, &["log", "verify", "--log-only"]).await;
+    assert_eq!(code, 3, "{out}{err}");
+    for (event, what) in [
+        ("tenant/gap:3", "a gap: event 3 comes where 2 should"),
+        ("tenant/late:2", "before its predecessor"),
+        ("tenant/moved:2", "another tenant"),
+        ("tenant/other:1", "its payload is a TenantReactivated"),
+        ("tenant/other:1", "does not fit the schema"),
+        ("tenant/new:1", "version 9 is not known"),
+        ("tenant/new:1", "no schema has landed for TenantSuspended v9"),
+        ("robot/1:1", "knows no aggregate robot"),
+        (
+            "tenant/misfit:1",
+            "does not fit the schema of TenantSuspended v1: /at format",
+        ),
+        ("relay r", "7/1-1 is beyond the log"),
+        ("relay r", "no lease knows"),
+    ] {
+        let found = out
+            .lines()
+            .any(|line| line.starts_with(&format!("{event}: ")) && line.contains(what));
+        assert!(found, "{event}: {what} is not in\n{out}");
+    }
+    assert!(err.contains("10 events of 7 streams"), "{err}");
+    assert!(
+        !out.contains("secret") && !err.contains("secret"),
+        "a value was printed:\n{out}"
+    );
+}
+
+/// Names the state that the views' migrations lead to.
+fn views_fingerprint() -> String {
+    let mut hash = std::hash::DefaultHasher::new();
+    for folder in ["views", "views_stable"] {
+        let folder = Path::new(SAMPLES).join("../postgres").join(folder);
+        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        for file in files {
+            hash.write(&fs::read(file).unwrap());
+        }
+    }
+    format!("{:016x}", hash.finish())
+}
+
+/// A log with read models of its own, which are empty.
+async fn log_and_views() -> (TestLog, TestDatabase) {
+    let mut log = TestLog::new().await;
+    let at = |config: &mut Config, name: &str| {
+        config.views.admin_url = postgres_url(None, name);
+        config.views.url = postgres_url(Some("weft_query"), name);
+        config.views.projector_url = postgres_url(Some("weft_projector"), name);
+    };
+    let mut config = log.config.clone();
+    let views = TestDatabase::clone_of("cli_views", &views_fingerprint(), |name| async move {
+        at(&mut config, &name);
+        weft_projectors::migrate::views(&config).await.map_err(Into::into)
+    })
+    .await;
+    at(&mut log.config, views.name());
+    (log, views)
+}
+
+#[tokio::test]
+async fn the_read_models_checkpoints_are_compared_with_the_log() {
+    let (log, views) = log_and_views().await;
+    let pool = log.log.pool("weft_log").await;
+    every_sample(&pool).await;
+    let (code, out, err) = said(&log.config, &["log", "verify"]).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+
+    let log_id: uuid::Uuid = sqlx::query_scalar("select log_id from log_identity")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    for (projection, log_id, epoch) in [
+        ("strange", uuid::Uuid::nil(), 1_i16),
+        ("ahead", log_id, 7),
+        ("lost", log_id, 1),
+    ] {
+        sqlx::query(
+            "insert into views.checkpoints
+               (projection, topic, partition, next_offset, epoch, transaction_id, position, generation, log_id)
+             values ($1, 't', 0, 1, $2, 1, 1, 1, $3)",
+        )
+        .bind(projection)
+        .bind(epoch)
+        .bind(log_id)
+        .execute(&views.admin_pool().await)
+        .await
+        .unwrap();
+    }
+    let (code, out, _) = said(&log.config, &["log", "verify"]).await;
+    assert_eq!(code, 3);
+    for what in [
+        "projection strange, t/0: made from the log 00000000",
+        "projection ahead, t/0: its high-water 7/1-1 is beyond the log",
+        "projection lost, t/0: its high-water 1/1-1 is no event of the log",
+    ] {
+        assert!(out.contains(what), "{what} is not in\n{out}");
+    }
+}
+
+fn lines(text: &[u8]) -> Vec<Value> {
+    let text = std::str::from_utf8(text).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_export_is_the_log_as_it_is_stored_in_log_order() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    let count = every_sample(&pool).await;
+    let other = "01930000-0000-7000-8000-00000000000b";
+    let reactivated = serde_json::json!({"type": "TenantReactivated", "at": "2026-01-01T00:00:00Z"});
+    append(&pool, "tenant/b", 1, ("TenantReactivated", "1"), &reactivated, other).await;
+    settled(&pool).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.ndjson.zst");
+    let name = path.to_str().unwrap();
+    let (code, _, err) = said(&log.config, &["log", "export", "--output", name]).await;
+    assert_eq!(code, 0, "{err}");
+    let exported = lines(&zstd::decode_all(fs::File::open(&path).unwrap()).unwrap());
+    let stored: Vec<(String, Value, Value)> = sqlx::query_as(
+        "select epoch || '/' || transaction_id || '-' || position, payload, metadata from events
+         order by epoch, transaction_id, position",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!((exported.len(), stored.len()), (count + 1, count + 1));
+    for (line, (order, payload, metadata)) in exported.iter().zip(&stored) {
+        assert_eq!(
+            (&line["order"], &line["payload"], &line["metadata"]),
+            (&Value::from(order.as_str()), payload, metadata)
+        );
+    }
+    let sealed = exported
+        .iter()
+        .find(|line| line["event_type"] == "MessageAccepted")
+        .unwrap();
+    assert!(
+        sealed["payload"]["content"]["ciphertext"].is_string(),
+        "sealed fields stay sealed"
+    );
+
+    let of = async |arguments: &[&str]| {
+        let output = run(&log.config, &[&["log", "export"], arguments].concat()).await;
+        assert!(output.status.success(), "{output:?}");
+        lines(&output.stdout)
+    };
+    assert_eq!(of(&["--tenant", other]).await.len(), 1);
+    let cancelled = samples()
+        .iter()
+        .filter(|(_, event, ..)| event == "MessageCancelled")
+        .count();
+    assert_eq!(of(&["--type", "MessageCancelled"]).await.len(), cancelled);
+    let (from, to) = (&stored[3].0, &stored[5].0);
+    let between = of(&["--from", from, "--to", to]).await;
+    assert_eq!(
+        between.iter().map(|line| &line["order"]).collect::<Vec<_>>(),
+        [from, &stored[4].0, to]
+    );
+    assert_eq!(of(&["--to", "2020-01-01T00:00:00Z"]).await.len(), 0);
+    assert_eq!(of(&["--from", "2020-01-01T00:00:00Z"]).await.len(), count + 1);
+}
+
+#[tokio::test]
+async fn an_export_that_is_killed_leaves_no_file_under_its_name() {
+    let log = TestLog::new().await;
+    sqlx::query(
+        "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
+         select 'tenant', n::text, 1, 'E', '1', jsonb_build_object('note', repeat('x', 500)), '{}'
+         from generate_series(1, 100000) n",
+    )
+    .execute(&log.log.admin_pool().await)
+    .await
+    .unwrap();
+    settled(&log.log.pool("weft_log").await).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.ndjson");
+    let arguments = ["log", "export", "--output", path.to_str().unwrap()];
+    let mut export = weft(&log.config, &arguments).stderr(Stdio::null()).spawn().unwrap();
+    let part = folder.path().join("log.ndjson.part");
+    until("it has begun to write", async || (size(&part)? > 0).then_some(())).await;
+    export.kill().await.unwrap();
+    assert!(!path.exists());
+    let (code, _, err) = said(&log.config, &arguments).await;
+    assert!(code == 0 && err.contains("100000 events, sha256 "), "{err}");
+    assert!(!part.exists());
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 100_000);
+}
+
+fn size(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|file| file.len())
+}
+
+#[tokio::test]
+async fn a_stream_is_shown_in_todays_versions_and_the_tail_as_it_is_stored() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    let count = every_sample(&pool).await;
+    let (code, out, _) = said(&log.config, &["log", "show", "tenant/samples", "--json"]).await;
+    let shown = lines(out.as_bytes());
+    let of_tenants = samples().iter().filter(|(aggregate, ..)| aggregate == "tenant").count();
+    assert_eq!((code, shown.len()), (0, of_tenants));
+    let (code, _, err) = said(&log.config, &["log", "show", "tenant/nobody"]).await;
+    assert!(code == 1 && err.contains("there is no stream tenant/nobody"), "{err}");
+
+    let (_, out, _) = said(&log.config, &["log", "tail", "-n", "3"]).await;
+    assert_eq!(out.lines().count(), 3);
+    let (_, out, _) = said(&log.config, &["log", "tail", "--from", "start", "--json"]).await;
+    assert_eq!(lines(out.as_bytes()).len(), count);
+
+    // It follows what comes.
+    let mut tail = weft(&log.config, &["log", "tail", "-n", "0", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = tokio::io::BufReader::new(tail.stdout.take().unwrap());
+    let reactivated = serde_json::json!({"type": "TenantReactivated", "at": "2026-01-01T00:00:00Z"});
+    let mut line = String::new();
+    let mut sequence = 0;
+    until("a line comes", async || {
+        // It may not have found the end of the log yet.
+        sequence += 1;
+        append(
+            &pool,
+            "tenant/b",
+            sequence,
+            ("TenantReactivated", "1"),
+            &reactivated,
+            TENANT,
+        )
+        .await;
+        let read = tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line);
+        tokio::time::timeout(Duration::from_secs(1), read).await.ok()?.ok()
+    })
+    .await;
+    assert!(
+        line.contains("tenant b:") && line.contains("TenantReactivated v1"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn the_topics_are_given_everything_again_by_one_command() {
+    let (log, _views) = log_and_views().await;
+    let _topics = TestTopics::create(&log.config.kafka).await;
+    let pool = log.log.pool("weft_log").await;
+    every_sample(&pool).await;
+    for publication in ["publication 1", "publication 2"] {
+        let (code, out, err) = said(&log.config, &["relay", "--from", "start"]).await;
+        assert!(
+            code == 0 && out.contains(publication) && out.contains("is published"),
+            "{out}{err}"
+        );
+    }
+    let (code, _, err) = said(&log.config, &["relay", "--from", "2026-01-01T00:00:00Z"]).await;
+    assert!(code == 1 && err.contains("no time"), "{err}");
+}
+
+#[tokio::test]
+async fn adopting_a_log_has_to_be_meant_and_begins_the_next_epoch() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    every_sample(&pool).await;
+    let (code, _, err) = said(&log.config, &["log", "adopt"]).await;
+    assert!(code == 1 && err.contains("epoch 1") && err.contains("--yes"), "{err}");
+    let (code, out, err) = said(&log.config, &["log", "adopt", "--yes"]).await;
+    assert!(code == 0 && out.contains("epoch 2 has begun"), "{out}{err}");
+    let (code, out, _) = said(&log.config, &["log", "verify", "--log-only"]).await;
+    assert!(code == 0 && out.contains(": sound"), "{out}");
+}
