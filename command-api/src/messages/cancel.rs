@@ -1,7 +1,7 @@
 //! POST /api/v1/messages/{id}/cancel
 
 use axum::extract::State;
-use weft_domain::message::MessageCommand;
+use weft_domain::message::{CancelCause, MessageCommand};
 use weft_platform::http::{Permission, Problem};
 
 use super::answer::MessageAnswer;
@@ -33,7 +33,7 @@ pub(crate) async fn handler(
 ) -> Result<Reply, Problem> {
     call.require(Permission::MessageSend)?;
     let command = MessageCommand::Cancel {
-        error_code: None,
+        cause: CancelCause::Requested,
         now: app.clock.now(),
     };
     app.answer_own_message(&call, id, command, &call.post_options(&app, &bytes))

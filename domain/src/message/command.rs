@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::MessageContent;
-use super::event::{Receipt, ResolvedBy, ResolvedOutcome};
+use super::event::{CancelCause, Receipt, ResolvedBy, ResolvedOutcome};
 use super::status::MessageType;
 use crate::{AccountId, BatchId, Sealed, TenantId, WecomConversationId};
 
@@ -68,7 +68,7 @@ pub enum MessageCommand {
         now: DateTime<Utc>,
     },
     Cancel {
-        error_code: Option<String>,
+        cause: CancelCause,
         now: DateTime<Utc>,
     },
 }

@@ -173,12 +173,8 @@ pub(super) fn decide(message: &Message, command: C) -> Result<Vec<E>, MessageErr
             (S::Delivered, Some(_)) => Ok(vec![]),
             _ => Err(wrong_status),
         },
-        C::Cancel { error_code, now: at } => match status {
-            S::Pending => Ok(vec![E::MessageCancelled {
-                account_id,
-                error_code,
-                at,
-            }]),
+        C::Cancel { cause, now: at } => match status {
+            S::Pending => Ok(vec![E::MessageCancelled { account_id, cause, at }]),
             S::Cancelled => Ok(vec![]),
             _ => Err(wrong_status),
         },

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::status::{MessageStatus, MessageType};
-use super::{MessageContent, OUTCOME_UNKNOWN};
+use super::{ACCOUNT_DELETED, MessageContent, OUTCOME_UNKNOWN};
 use crate::aggregate::domain_event;
 use crate::{AccountId, BatchId, Sealed, TenantId, WecomConversationId};
 
@@ -40,6 +40,26 @@ pub enum ResolvedBy {
     Callback,
     /// A person.
     Operator,
+}
+
+/// Why a message is not sent any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CancelCause {
+    /// Somebody asked for it.
+    Requested,
+    AccountDeleted,
+}
+
+impl CancelCause {
+    /// The message's `error_code`; `None` where nothing went wrong.
+    pub const fn error_code(self) -> Option<&'static str> {
+        match self {
+            Self::Requested => None,
+            Self::AccountDeleted => Some(ACCOUNT_DELETED),
+        }
+    }
 }
 
 /// Events of a message's stream. Every one names the account, whose lane they share on Kafka.
@@ -92,8 +112,7 @@ pub enum MessageEvent {
     },
     MessageCancelled {
         account_id: AccountId,
-        /// Absent when somebody asked for it; else a stable code such as `account.deleted`.
-        error_code: Option<String>,
+        cause: CancelCause,
         at: DateTime<Utc>,
     },
     /// The attempt certainly did not send; it will be tried again.
@@ -131,7 +150,7 @@ domain_event!(MessageEvent {
     MessageDelivered => "1",
     MessageRead => "1",
     MessageFailed => "1",
-    MessageCancelled => "1",
+    MessageCancelled => "2",
     RetryScheduled => "1",
     OutcomeUnknown => "1",
     OutcomeResolved => "1",
@@ -202,7 +221,7 @@ impl MessageEvent {
                 error_message,
                 ..
             } => Some((Some(error_code), error_message.as_deref())),
-            Self::MessageCancelled { error_code, .. } => Some((error_code.as_deref(), None)),
+            Self::MessageCancelled { cause, .. } => Some((cause.error_code(), None)),
             Self::OutcomeUnknown { error_message, .. } => Some((Some(OUTCOME_UNKNOWN), error_message.as_deref())),
             Self::OutcomeResolved {
                 outcome: ResolvedOutcome::Failed,

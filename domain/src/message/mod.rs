@@ -17,7 +17,7 @@ pub use content::{
     TextContent, UploadedFile, UploadedImage,
 };
 pub use error::MessageError;
-pub use event::{MessageEvent, Receipt, ResolvedBy, ResolvedOutcome};
+pub use event::{CancelCause, MessageEvent, Receipt, ResolvedBy, ResolvedOutcome};
 pub use status::{MessageStatus, MessageType};
 
 /// Highest and lowest priority, and the usual one.

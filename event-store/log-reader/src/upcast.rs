@@ -13,8 +13,21 @@ pub(crate) struct Upcaster {
     pub(crate) change: fn(&mut Value),
 }
 
-/// Every upcaster of the log, older versions first. Empty while every landed event is in its first version.
-const UPCASTERS: &[Upcaster] = &[];
+/// Every upcaster of the log, older versions first.
+const UPCASTERS: &[Upcaster] = &[Upcaster {
+    aggregate_type: "message",
+    event_type: "MessageCancelled",
+    from: "1",
+    to: "2",
+    // The cause was told by an error code, of which there was one.
+    change: |payload| {
+        if let Some(fields) = payload.as_object_mut() {
+            let requested = fields.remove("error_code").is_none_or(|code| code.is_null());
+            let cause = if requested { "requested" } else { "account_deleted" };
+            fields.insert("cause".to_owned(), cause.into());
+        }
+    },
+}];
 
 /// Whether the log knows how to read `version` of an event only by changing it.
 pub(crate) fn is_old(aggregate_type: &str, event_type: &str, version: &str) -> bool {
@@ -82,6 +95,19 @@ mod tests {
             },
         },
     ];
+
+    #[test]
+    fn a_cancelled_message_says_why() {
+        for (code, cause) in [
+            (json!(null), "requested"),
+            (json!("account.deleted"), "account_deleted"),
+        ] {
+            let mut payload = json!({"type": "MessageCancelled", "error_code": code});
+            assert_eq!(upcast("message", "MessageCancelled", "1", &mut payload), "2");
+            assert_eq!(payload, json!({"type": "MessageCancelled", "cause": cause}));
+        }
+        assert!(is_old("message", "MessageCancelled", "1") && !is_old("message", "MessageCancelled", "2"));
+    }
 
     #[test]
     fn an_old_event_passes_every_later_step() {

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use futures::StreamExt;
 use tokio::time::Instant;
 use weft_domain::account::AccountStatus;
-use weft_domain::message::{ACCOUNT_DELETED, MessageCommand};
+use weft_domain::message::{CancelCause, MessageCommand};
 
 use super::PART;
 use super::active::ActiveLane;
@@ -149,7 +149,7 @@ async fn cancel_all(work: &Work<'_>, messages: Vec<QueuedMessage>, change: &mut 
         .map(|message| async move {
             let mut change = LaneChange::default();
             let command = MessageCommand::Cancel {
-                error_code: Some(ACCOUNT_DELETED.to_owned()),
+                cause: CancelCause::AccountDeleted,
                 now: work.ctx.clock.now(),
             };
             work.record(&message, command, None, &mut change).await?;

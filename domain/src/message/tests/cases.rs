@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::{
-    AcceptMessage, Message, MessageCommand as C, MessageEvent, MessageType, Receipt, ResolvedBy, ResolvedOutcome,
+    AcceptMessage, CancelCause, Message, MessageCommand as C, MessageEvent, MessageType, Receipt, ResolvedBy,
+    ResolvedOutcome,
 };
 use crate::LogAggregate;
 use crate::tests::fixtures::{account, at, conversation, sealed, tenant};
@@ -97,7 +98,10 @@ pub(super) fn cases() -> Vec<Case<C>> {
         case("Resolve [resend]", |now| resolve(ResolvedOutcome::Resend, now)),
         case("RecordDelivered", |now| C::RecordDelivered { now }),
         case("RecordRead", |now| C::RecordRead { now }),
-        case("Cancel", |now| C::Cancel { error_code: None, now }),
+        case("Cancel", |now| C::Cancel {
+            cause: CancelCause::Requested,
+            now,
+        }),
     ]
 }
 
@@ -151,7 +155,7 @@ pub(super) fn situations() -> Vec<Situation<Message>> {
             vec![
                 accept(None, at(0)),
                 C::Cancel {
-                    error_code: None,
+                    cause: CancelCause::Requested,
                     now: at(1),
                 },
             ],

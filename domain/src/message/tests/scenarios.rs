@@ -3,7 +3,7 @@
 use cqrs_es::test::TestFramework;
 
 use super::super::{
-    ACCOUNT_DELETED, Message, MessageCommand as C, MessageError, MessageEvent as E, MessageStatus as S,
+    ACCOUNT_DELETED, CancelCause, Message, MessageCommand as C, MessageError, MessageEvent as E, MessageStatus as S,
     OUTCOME_UNKNOWN, ResolvedBy, ResolvedOutcome,
 };
 use super::cases::{accept, given, receipt, refused, resolve, retry, sent, start, story, unknown};
@@ -187,7 +187,7 @@ fn who_read_a_message_has_it() {
 #[test]
 fn a_message_cancelled_with_its_account_says_so() {
     let cancel = C::Cancel {
-        error_code: Some(ACCOUNT_DELETED.to_owned()),
+        cause: CancelCause::AccountDeleted,
         now: at(5),
     };
     assert_eq!(
@@ -197,7 +197,7 @@ fn a_message_cancelled_with_its_account_says_so() {
     let by_a_person = state([
         accept(None, at(0)),
         C::Cancel {
-            error_code: None,
+            cause: CancelCause::Requested,
             now: at(5),
         },
     ]);

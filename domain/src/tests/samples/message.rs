@@ -1,5 +1,5 @@
 use super::{Sample, of_conversation, samples};
-use crate::message::{MessageEvent as M, MessageType, Receipt, ResolvedBy, ResolvedOutcome};
+use crate::message::{CancelCause, MessageEvent as M, MessageType, Receipt, ResolvedBy, ResolvedOutcome};
 use crate::tests::fixtures::{account, at, batch, conversation, tenant};
 
 fn receipt() -> Receipt {
@@ -113,7 +113,7 @@ pub(in crate::tests) fn of_message() -> Vec<Sample> {
             "",
             M::MessageCancelled {
                 account_id,
-                error_code: None,
+                cause: CancelCause::Requested,
                 at: at(1),
             },
         ),
@@ -121,7 +121,7 @@ pub(in crate::tests) fn of_message() -> Vec<Sample> {
             "account_deleted",
             M::MessageCancelled {
                 account_id,
-                error_code: Some("account.deleted".to_owned()),
+                cause: CancelCause::AccountDeleted,
                 at: at(1),
             },
         ),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use weft_domain::account::{Account, AccountCommand, AccountConfig, GatewayKind};
-use weft_domain::message::{AcceptMessage, Message, MessageCommand, MessageType};
+use weft_domain::message::{AcceptMessage, CancelCause, Message, MessageCommand, MessageType};
 use weft_domain::tenant::{Tenant, TenantCommand, TenantLimits};
 use weft_domain::{AccountId, QuotaKind, Sealed, TenantId};
 use weft_log_writer::testing::{TestLog, options};
@@ -178,7 +178,7 @@ async fn a_cancelled_message_gives_its_place_back_once() {
     let sent = send(&executor, tenant, account, planned).await.unwrap();
     exceeded(send(&executor, tenant, account, planned).await);
     let cancel = MessageCommand::Cancel {
-        error_code: None,
+        cause: CancelCause::Requested,
         now: at("2026-03-02T00:00:00Z"),
     };
     for _ in 0..2 {

@@ -11,7 +11,7 @@ use weft_domain::account::{
     Account, AccountCommand, AccountConfig, AccountConfigChange, GatewayKind, SessionLossCause,
 };
 use weft_domain::conversation::{Conversation, ConversationCommand};
-use weft_domain::message::{AcceptMessage, Message, MessageCommand, MessageType, Receipt, ResolvedBy, ResolvedOutcome};
+use weft_domain::message::{AcceptMessage, CancelCause, Message, MessageCommand, MessageType, Receipt, ResolvedBy, ResolvedOutcome};
 use weft_domain::{
     AccountId, BatchId, ConversationId, FieldChange, LogAggregate, LogOrder, LoginAttemptId, Sealed, TenantId,
     WecomConversationId,
@@ -383,7 +383,10 @@ impl History {
                 receipt: None,
                 now,
             },
-            MessageCommand::Cancel { error_code: None, now },
+            MessageCommand::Cancel {
+                cause: CancelCause::Requested,
+                now,
+            },
         ];
         let chosen = self.random.random_range(0..commands.len());
         self.message(id, tenant, commands.into_iter().nth(chosen).unwrap());
