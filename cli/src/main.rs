@@ -1,10 +1,13 @@
 //! The one binary `weft`: every role on its own or all in one process, and the tools of operators.
 
 mod admin;
+mod dead_letters;
 mod demo;
 mod log;
 mod migrate;
 mod relay;
+mod projections;
+mod replay;
 mod roles;
 mod schemas;
 mod server;
@@ -51,6 +54,12 @@ enum Call {
     Topics,
     /// Looks into the log: tail, show, export, verify, adopt
     Log(log::LogArgs),
+    /// Where the read models stand, and whether they are what the log says
+    Projections(projections::ProjectionsArgs),
+    /// Makes read models anew from the log, while the live ones go on; exit code 3 when rows differed
+    Replay(replay::ReplayArgs),
+    /// Streams that a projection could not go on with
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Creates and lists tenants
     Tenant(tenant::TenantArgs),
     /// Writes the generated contracts under schemas/, or checks that they are clean
@@ -131,6 +140,9 @@ fn run(command: Call, config: Config) -> Result<(), Failure> {
             Call::Migrate => migrate::run(&config).await,
             Call::Topics => migrate::topics(&config).await,
             Call::Log(args) => log::run(args, config).await,
+            Call::Projections(args) => projections::run(args, config).await,
+            Call::Replay(args) => replay::run(args, config).await,
+            Call::DeadLetters(args) => dead_letters::run(args, config).await,
             Call::Tenant(args) => tenant::run(args, config).await,
             Call::Schemas(args) => schemas::run(&args),
             Call::Simulator(args) => simulator::run(args).await,

@@ -19,6 +19,7 @@ mod partitions;
 pub mod replay;
 mod row;
 pub mod shape;
+pub mod status;
 mod store;
 pub mod world;
 

@@ -86,11 +86,22 @@ impl EventConsumer {
 
     /// The first offset that Kafka still has of each assigned partition; those that it does not tell are left out.
     pub async fn first_offsets(&self) -> HashMap<TopicPartition, i64> {
+        let both = self.watermarks().await.into_iter();
+        both.map(|(partition, (first, _))| (partition, first)).collect()
+    }
+
+    /// The offset that the next record of each assigned partition will have; those that Kafka does not tell are left out.
+    pub async fn end_offsets(&self) -> HashMap<TopicPartition, i64> {
+        let both = self.watermarks().await.into_iter();
+        both.map(|(partition, (_, end))| (partition, end)).collect()
+    }
+
+    async fn watermarks(&self) -> HashMap<TopicPartition, (i64, i64)> {
         let consumer = Arc::clone(&self.consumer);
         let asked = tokio::task::spawn_blocking(move || {
-            let mut first = HashMap::new();
+            let mut found = HashMap::new();
             let Ok(assigned) = consumer.assignment() else {
-                return first;
+                return found;
             };
             for place in assigned.elements() {
                 let partition = TopicPartition {
@@ -98,14 +109,14 @@ impl EventConsumer {
                     partition: place.partition(),
                 };
                 match consumer.fetch_watermarks(&partition.topic, partition.partition, PATIENCE) {
-                    Ok((low, _)) => drop(first.insert(partition, low)),
+                    Ok(both) => drop(found.insert(partition, both)),
                     Err(error) => {
-                        tracing::debug!(%error, "Kafka does not tell where its topics begin");
+                        tracing::debug!(%error, "Kafka does not tell where its topics begin and end");
                         break;
                     }
                 }
             }
-            first
+            found
         });
         asked.await.unwrap_or_default()
     }

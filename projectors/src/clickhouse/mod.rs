@@ -47,6 +47,13 @@ impl Facts {
         }
     }
 
+    /// Rows of a table, replaced ones not counted.
+    pub(crate) async fn count(&self, table: &str) -> Result<i64, ProjectionError> {
+        let statement = format!("select count() from {table} final");
+        let count: u64 = answered(self.client.query(&statement).fetch_one()).await?;
+        Ok(count.cast_signed())
+    }
+
     /// Inserts `rows` and waits until the server has them.
     async fn insert<R: RowOwned + RowWrite>(&self, table: &str, rows: &[R]) -> Result<(), ProjectionError> {
         if rows.is_empty() {

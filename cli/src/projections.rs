@@ -1,0 +1,106 @@
+//! `weft projections list|check`: where the read models stand, and whether they are what the log says.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use weft_platform::config::Config;
+use weft_platform::health::Health;
+use weft_platform::keys::KeyStore;
+use weft_projectors::replay::{Purpose, Replay};
+use weft_projectors::status;
+use weft_projectors::world::World;
+
+use crate::Failure;
+use crate::replay::{Which, fill, print_diffs};
+
+#[derive(Args)]
+pub(crate) struct ProjectionsArgs {
+    #[command(subcommand)]
+    command: ProjectionsCall,
+}
+
+#[derive(Subcommand)]
+enum ProjectionsCall {
+    /// Every projection: generation, position, lag, rows, parked streams; and the generations beside
+    List,
+    /// Rebuilds projections beside the live ones and compares them; changes nothing. Exit code 3 when rows differ
+    Check(Which),
+}
+
+pub(crate) async fn run(args: ProjectionsArgs, config: Config) -> Result<(), Failure> {
+    let world = world(config)?;
+    match args.command {
+        ProjectionsCall::List => list(&world).await,
+        ProjectionsCall::Check(which) => {
+            let projections = which.projections()?;
+            let replay = Replay::begin(world, projections, Purpose::Check)
+                .await
+                .map_err(Failure::new)?;
+            fill(&replay).await?;
+            let diffs = replay.diff().await.map_err(Failure::new)?;
+            replay.abandon().await.map_err(Failure::new)?;
+            if print_diffs(&diffs) {
+                return Ok(());
+            }
+            Err(Failure::with_code(
+                "the read models are not what the log says: `weft replay` makes them anew",
+                3,
+            ))
+        }
+    }
+}
+
+/// The stores of the projections.
+pub(crate) fn world(config: Config) -> Result<Arc<World>, Failure> {
+    let keys = KeyStore::new(&config.keys).map_err(Failure::new)?;
+    World::new(Arc::new(config), keys, Health::default()).map_err(Failure::new)
+}
+
+async fn list(world: &World) -> Result<(), Failure> {
+    let all = status::projections(world).await.map_err(Failure::new)?;
+    let members = status::members(world).await.map_err(Failure::new)?;
+    let mut table = Table::new();
+    table.set_header(["projection", "generation", "position", "lag", "moved", "rows", "state"]);
+    for one in all {
+        let rows: Vec<String> = one
+            .rows
+            .iter()
+            .map(|(table, count)| format!("{table} {count}"))
+            .collect();
+        let state = match (one.parked, one.discarded) {
+            (0, 0) if members == 0 => "no process projects".to_owned(),
+            (0, 0) => "live".to_owned(),
+            (parked, 0) => format!("{parked} streams parked"),
+            (parked, discarded) => format!("{parked} streams parked, {discarded} discarded"),
+        };
+        table.add_row([
+            one.projection.to_owned(),
+            one.generation.number().to_string(),
+            format!("{}/{}", one.position.epoch, one.position),
+            one.lag
+                .map_or_else(|| "Kafka does not tell".to_owned(), |lag| lag.to_string()),
+            one.moved_at
+                .map_or_else(|| "never".to_owned(), |at| at.format("%F %T").to_string()),
+            rows.join("\n"),
+            state,
+        ]);
+    }
+    println!("{table}");
+    println!("{members} processes project");
+    for beside in status::beside(world).await.map_err(Failure::new)? {
+        let what = match (beside.state.as_str(), beside.is_check) {
+            ("filling", true) => "check that has not ended",
+            ("filling", false) => "replay that has not ended: the same call goes on with it",
+            ("filled", _) => "filled to be looked at",
+            _ => "handed over, to go back to",
+        };
+        println!(
+            "generation {} of {}, begun {}: {what}",
+            beside.generation,
+            beside.projections.join(", "),
+            beside.started_at.format("%F %T")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! `weft replay`: makes read models anew from the log.
+
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::Table;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use weft_platform::config::Config;
+use weft_projectors::replay::{FillProgress, Purpose, Replay, TableDiff, prefix_until};
+use weft_projectors::world::AnyProjection;
+
+use crate::log::place::Place;
+use crate::projections::world;
+use crate::{Failure, log};
+
+/// Which projections.
+#[derive(Args)]
+pub(crate) struct Which {
+    /// Projections by name, as `weft projections list` shows them
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    projections: Vec<String>,
+    /// Every projection
+    #[arg(long)]
+    all: bool,
+}
+
+impl Which {
+    pub(crate) fn projections(&self) -> Result<Vec<Box<dyn AnyProjection>>, Failure> {
+        let all = weft_projectors::projections();
+        let known: Vec<&str> = all.iter().map(|projection| projection.name()).collect();
+        if let Some(wrong) = self.projections.iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(Failure::new(format!(
+                "{wrong} is no projection: there are {}",
+                known.join(", ")
+            )));
+        }
+        let wanted = |name: &str| self.all || self.projections.iter().any(|wanted| wanted == name);
+        Ok(all.into_iter().filter(|projection| wanted(projection.name())).collect())
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Only up to a place: a log order (77-9) or a time (2026-03-01T08:00:00Z: all that was recorded by then). The
+    /// generation stays beside the live one, to be looked at
+    #[arg(long, conflicts_with = "roll_back")]
+    until: Option<Place>,
+    /// Back to the generation before the live one, which is caught up first
+    #[arg(long)]
+    roll_back: bool,
+}
+
+pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure> {
+    let projections = args.which.projections()?;
+    let until = match args.until {
+        None => None,
+        Some(place) => {
+            let pool = log::pool(&config)?;
+            Some(match (place.order(&pool).await?, place) {
+                (Some(order), _) => order,
+                (None, Place::Time(time)) => prefix_until(&pool, time).await.map_err(Failure::new)?,
+                (None, _) => return Err(Failure::new("--until takes a log order or a time")),
+            })
+        }
+    };
+    let world = world(config)?;
+    if args.roll_back {
+        let mut equal = true;
+        for projection in projections {
+            let name = projection.name();
+            let replay = Replay::back(world.clone(), projection).await.map_err(Failure::new)?;
+            println!("{name}: back to generation {}", replay.generation.number());
+            equal &= rebuild(replay).await?;
+        }
+        return verdict(equal, "the generation gone back to is not what the one before it was");
+    }
+    let purpose = until.map_or(Purpose::HandOver, Purpose::Until);
+    let replay = Replay::begin(world, projections, purpose).await.map_err(Failure::new)?;
+    let generation = replay.generation;
+    println!(
+        "{} generation {}",
+        if replay.resumed { "going on with" } else { "filling" },
+        generation.number()
+    );
+    if let Some(until) = until {
+        fill(&replay).await?;
+        replay.keep().await.map_err(Failure::new)?;
+        println!(
+            "generation {} is as of {}/{until}: look at it in the schema {} and the ClickHouse database …_g{0}",
+            generation.number(),
+            until.epoch,
+            generation.schema()
+        );
+        return Ok(());
+    }
+    let equal = rebuild(replay).await?;
+    verdict(equal, "rows differed from the live ones, which were replaced")
+}
+
+fn verdict(equal: bool, otherwise: &str) -> Result<(), Failure> {
+    if equal {
+        Ok(())
+    } else {
+        Err(Failure::with_code(otherwise, 3))
+    }
+}
+
+/// Fills, compares and hands over; answers whether nothing differed.
+async fn rebuild(replay: Replay) -> Result<bool, Failure> {
+    let generation = replay.generation;
+    fill(&replay).await?;
+    let diffs = replay.diff().await.map_err(Failure::new)?;
+    let equal = print_diffs(&diffs);
+    replay.hand_over().await.map_err(Failure::new)?;
+    println!("generation {} is live", generation.number());
+    Ok(equal)
+}
+
+/// Shows how far it is, how fast, and how long it will take.
+pub(crate) async fn fill(replay: &Replay) -> Result<(), Failure> {
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(4));
+    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}  ETA {eta}");
+    bar.set_style(style.map_err(Failure::new)?);
+    let began = std::time::Instant::now();
+    let rate = |progress: FillProgress, took: Duration| progress.events as f64 / took.as_secs_f64().max(0.001);
+    let filled = replay.fill(|progress| {
+        bar.set_length(progress.last_position.max(1).cast_unsigned());
+        bar.set_position(progress.position.max(0).cast_unsigned());
+        let rate = rate(progress, began.elapsed());
+        bar.set_message(format!("{} events, {rate:.0}/s", progress.events));
+    });
+    let filled = filled.await.map_err(Failure::new)?;
+    bar.finish_and_clear();
+    let took = began.elapsed();
+    println!(
+        "{} events in {:.1} s, {:.0}/s",
+        filled.events,
+        took.as_secs_f64(),
+        rate(filled, took)
+    );
+    Ok(())
+}
+
+/// Answers whether nothing differs.
+pub(crate) fn print_diffs(diffs: &[TableDiff]) -> bool {
+    let mut table = Table::new();
+    table.set_header([
+        "projection",
+        "table",
+        "live rows",
+        "rebuilt rows",
+        "missing",
+        "surplus",
+        "changed",
+    ]);
+    for diff in diffs {
+        table.add_row([
+            diff.projection.to_owned(),
+            diff.table.to_owned(),
+            diff.live_rows.to_string(),
+            diff.rows.to_string(),
+            diff.only_live.to_string(),
+            diff.only_here.to_string(),
+            diff.changed.to_string(),
+        ]);
+    }
+    println!("{table}");
+    for diff in diffs {
+        for row in &diff.sample {
+            println!("{} {}: {}", diff.table, row.key, row.what);
+        }
+    }
+    diffs.iter().all(TableDiff::is_equal)
+}
