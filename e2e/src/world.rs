@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use weft_platform::testing::{clickhouse_url, kafka_brokers, postgres_url};
 
 use crate::api::Api;
-use crate::process::{Process, free_port};
+use crate::process::{Process, free_port, run_to_end};
 use crate::wait::until;
 
 /// How a world differs from the usual.
@@ -178,6 +178,31 @@ impl World {
         if let Some(weft) = self.weft.take() {
             weft.kill();
         }
+    }
+
+    /// Runs a tool such as `weft log verify`; answers its exit code and what it said.
+    pub fn tool(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        run_to_end(arguments, &self.environment)
+    }
+
+    /// Kafka loses every topic of this world, and has them again, empty, when this returns.
+    pub async fn wipe_kafka(&self) {
+        let topics = topics(&self.name);
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let admin: AdminClient<DefaultClientContext> = rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", kafka_brokers())
+            .create()
+            .expect("a client of Kafka");
+        let deleted = admin
+            .delete_topics(&names, &AdminOptions::new())
+            .await
+            .expect("Kafka answers");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        until("the topics are there again", Duration::from_secs(20), async || {
+            let (code, said) = self.tool(&["topics"]);
+            (code == Some(0) && said.contains("created")).then_some(())
+        })
+        .await;
     }
 
     fn simulator_url(&self, path: &str) -> String {
@@ -354,6 +379,15 @@ impl Drop for World {
     }
 }
 
+/// The topics of the world `name`.
+fn topics(name: &str) -> Vec<String> {
+    ["account", "message", "conversation", "tenant"]
+        .iter()
+        .map(|aggregate| format!("{name}.events.{aggregate}"))
+        .chain([format!("{name}.samples.heartbeat")])
+        .collect()
+}
+
 /// Removes databases and topics; what cannot be removed stays, and says so.
 async fn clean(name: &str) {
     if let Ok(mut connection) = PgConnection::connect(postgres_url(None, "postgres").expose()).await {
@@ -376,11 +410,7 @@ async fn clean(name: &str) {
         .set("bootstrap.servers", kafka_brokers())
         .create();
     if let Ok(admin) = admin {
-        let topics: Vec<String> = ["account", "message", "conversation", "tenant"]
-            .iter()
-            .map(|aggregate| format!("{name}.events.{aggregate}"))
-            .chain([format!("{name}.samples.heartbeat")])
-            .collect();
+        let topics = topics(name);
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         let _ = admin.delete_topics(&names, &AdminOptions::new()).await;
     }

@@ -1,6 +1,7 @@
 //! Whole flows, each on a world of its own.
 
 mod crash;
+mod kafka_lost;
 mod login;
 mod refeed;
 mod sends;

@@ -103,9 +103,10 @@ impl Tail {
 
     /// As `next_page`, without looking into the payloads.
     pub async fn next_raw_page(&mut self, limit: i64) -> Result<Vec<RawEvent>, LoadError> {
-        let bound = self
-            .until
-            .map_or("", |_| "and (epoch, transaction_id, position) <= ($5, $6::text::xid8, $7)");
+        let bound = self.until.map_or(
+            "",
+            |_| "and (epoch, transaction_id, position) <= ($5, $6::text::xid8, $7)",
+        );
         let kinds = match (&self.aggregate_types, self.until) {
             (None, _) => "",
             (Some(_), None) => "and aggregate_type = any($5)",
