@@ -67,7 +67,7 @@ pub(crate) async fn run(args: TailArgs, pool: &PgPool) -> Result<(), Failure> {
 async fn before_the_last(pool: &PgPool, count: u32) -> Result<LogOrder, Failure> {
     let row = sqlx::query(
         "select epoch, transaction_id::text::bigint as transaction_id, position from events
-         order by epoch desc, transaction_id desc, position desc offset $1 limit 1",
+         order by events.epoch desc, events.transaction_id desc, events.position desc offset $1 limit 1",
     )
     .bind(i64::from(count))
     .fetch_optional(pool)

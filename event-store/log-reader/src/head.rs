@@ -12,7 +12,7 @@ pub async fn newest(pool: &PgPool) -> Result<LogOrder, LoadError> {
         "select epoch, transaction_id::text::bigint as transaction_id, position from events
          where epoch < (select identity.epoch from log_identity identity)
             or transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-         order by epoch desc, transaction_id desc, position desc limit 1",
+         order by events.epoch desc, events.transaction_id desc, events.position desc limit 1",
     )
     .fetch_optional(pool)
     .await?;

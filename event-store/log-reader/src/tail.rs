@@ -112,6 +112,7 @@ impl Tail {
             (Some(_), None) => "and aggregate_type = any($5)",
             (Some(_), Some(_)) => "and aggregate_type = any($8)",
         };
+        // Ordered by the table's columns, not by those of the answer, which the index knows nothing of.
         let statement = format!(
             "select {COLUMNS}
              from events
@@ -119,7 +120,7 @@ impl Tail {
                and (epoch < (select identity.epoch from log_identity identity)
                     or transaction_id < pg_snapshot_xmin(pg_current_snapshot()))
                {bound} {kinds}
-             order by epoch, transaction_id, position
+             order by events.epoch, events.transaction_id, events.position
              limit $4"
         );
         let mut query = sqlx::query(&statement)
