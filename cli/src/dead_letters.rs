@@ -53,7 +53,10 @@ pub(crate) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Fai
     let projections = weft_projectors::projections();
     match args.command {
         DeadLettersCall::List => list(&world, &projections).await,
-        DeadLettersCall::Show(chosen) => show(&chosen_of(&world, &projections, &chosen).await?),
+        DeadLettersCall::Show(chosen) => {
+            show(&chosen_of(&world, &projections, &chosen).await?);
+            Ok(())
+        }
         DeadLettersCall::Retry(chosen) => retry(&world, &projections, &chosen).await,
         DeadLettersCall::Discard(chosen) => discard(&world, &projections, &chosen).await,
     }
@@ -134,7 +137,7 @@ async fn list(world: &World, projections: &[Box<dyn AnyProjection>]) -> Result<(
     Ok(())
 }
 
-fn show(letters: &[DeadLetter]) -> Result<(), Failure> {
+fn show(letters: &[DeadLetter]) {
     println!("{}: {}", letters[0].fingerprint, letters[0].error);
     let mut table = Table::new();
     table.set_header([
@@ -164,7 +167,6 @@ fn show(letters: &[DeadLetter]) -> Result<(), Failure> {
         "the events: weft log show {} {}",
         letters[0].aggregate_type, letters[0].aggregate_id
     );
-    Ok(())
 }
 
 async fn retry(world: &World, projections: &[Box<dyn AnyProjection>], chosen: &Chosen) -> Result<(), Failure> {

@@ -1,5 +1,7 @@
 //! An event as projections take it: typed, with the envelope that rows need.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 use weft_domain::LogOrder;
@@ -67,7 +69,7 @@ pub struct EventPlace {
 pub enum Decoded {
     /// Of an aggregate that no view shows.
     Foreign,
-    Event(Event),
+    Event(Arc<Event>),
     /// Of a known version, and it will never decode.
     Undecodable(EventPlace, DecodeError),
 }
@@ -137,7 +139,7 @@ impl Event {
             order: source.order,
         };
         match body {
-            Ok(body) => Ok(Decoded::Event(Self {
+            Ok(body) => Ok(Decoded::Event(Arc::new(Self {
                 id,
                 sequence: source.sequence,
                 tenant_id: source.tenant_id,
@@ -146,7 +148,7 @@ impl Event {
                 actor: source.actor.to_owned(),
                 actor_type: source.actor_type.to_owned(),
                 body,
-            })),
+            }))),
             Err(error @ DecodeError::Undecodable { .. }) => Ok(Decoded::Undecodable(place(), error)),
             Err(error @ DecodeError::UnknownEvent { .. }) => Err(error.into()),
         }

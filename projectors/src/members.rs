@@ -65,11 +65,7 @@ impl Shares {
     }
 
     /// Those of `all` partitions, in their order, that this process reads for a projection.
-    pub async fn of(
-        &mut self,
-        projection: &str,
-        all: &[TopicPartition],
-    ) -> Result<Vec<TopicPartition>, ProjectionError> {
+    pub fn of(&mut self, projection: &str, all: &[TopicPartition]) -> Result<Vec<TopicPartition>, ProjectionError> {
         let members = self
             .members
             .borrow_and_update()
@@ -80,12 +76,12 @@ impl Shares {
     }
 
     /// Whether a projection's only partition is this process's.
-    pub async fn holds(&mut self, projection: &str) -> Result<bool, ProjectionError> {
+    pub fn holds(&mut self, projection: &str) -> Result<bool, ProjectionError> {
         let only = TopicPartition {
             topic: String::new(),
             partition: 0,
         };
-        Ok(!self.of(projection, &[only]).await?.is_empty())
+        Ok(!self.of(projection, &[only])?.is_empty())
     }
 
     /// Waits until the members are others than at the last look at the shares.

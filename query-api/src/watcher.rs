@@ -95,14 +95,14 @@ impl Watcher {
             return error;
         }
         loop {
-            if self.is_waited_for() {
-                if let Err(error) = self.look(pool).await {
-                    return error;
-                }
+            if self.is_waited_for()
+                && let Err(error) = self.look(pool).await
+            {
+                return error;
             }
             tokio::select! {
                 told = listener.try_recv() => match told {
-                    Ok(Some(_)) => while matches!(listener.next_buffered(), Some(_)) {},
+                    Ok(Some(_)) => while listener.next_buffered().is_some() {},
                     // The connection was lost and made anew: something may have been missed.
                     Ok(None) => {}
                     Err(error) => return error,

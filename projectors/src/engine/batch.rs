@@ -1,6 +1,7 @@
 //! What is new in a stretch of records, and where the checkpoints stand behind each.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use weft_domain::LogOrder;
 use weft_platform::kafka::{EventRecord, InvalidRecord, TopicPartition};
@@ -22,7 +23,7 @@ pub struct Item {
 
 #[derive(Clone, Debug)]
 pub enum What {
-    Event(Event),
+    Event(Arc<Event>),
     /// An event that fails in the same way for ever.
     Faulty(EventPlace, Fault),
     /// Applied before, or of an aggregate that no view shows.

@@ -149,7 +149,7 @@ impl<P: Projection> Session<'_, P> {
 
 fn readable(raw: &RawEvent) -> Option<Event> {
     match Event::of_log(raw) {
-        Ok(Decoded::Event(event)) => Some(event),
+        Ok(Decoded::Event(event)) => Some(Event::clone(&event)),
         _ => None,
     }
 }

@@ -205,7 +205,7 @@ fn sort(items: &[Item], parked: &Parked) -> Work {
             continue;
         }
         match &item.what {
-            What::Event(event) => work.events.push(event.clone()),
+            What::Event(event) => work.events.push(Event::clone(event)),
             What::Faulty(place, fault) => {
                 parked_here.insert(stream);
                 work.parks.push(Park {

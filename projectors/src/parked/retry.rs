@@ -95,7 +95,7 @@ async fn put_aside(engine: &Engine, letter: &DeadLetter) -> Result<Result<Vec<Ev
     let mut events = Vec::with_capacity(raw.len());
     for event in &raw {
         match Event::of_log(event).map_err(ProjectionError::LogStopped)? {
-            Decoded::Event(event) => events.push(event),
+            Decoded::Event(event) => events.push(Event::clone(&event)),
             Decoded::Undecodable(place, error) => return Ok(Err(Fault::of_payload(&place, &error))),
             Decoded::Foreign => {}
         }

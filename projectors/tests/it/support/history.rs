@@ -11,7 +11,9 @@ use weft_domain::account::{
     Account, AccountCommand, AccountConfig, AccountConfigChange, GatewayKind, SessionLossCause,
 };
 use weft_domain::conversation::{Conversation, ConversationCommand};
-use weft_domain::message::{AcceptMessage, CancelCause, Message, MessageCommand, MessageType, Receipt, ResolvedBy, ResolvedOutcome};
+use weft_domain::message::{
+    AcceptMessage, CancelCause, Message, MessageCommand, MessageType, Receipt, ResolvedBy, ResolvedOutcome,
+};
 use weft_domain::{
     AccountId, BatchId, ConversationId, FieldChange, LogAggregate, LogOrder, LoginAttemptId, Sealed, TenantId,
     WecomConversationId,

@@ -24,7 +24,7 @@ pub(crate) fn keyless() -> KeyStore {
 
 pub(crate) fn decode(record: &EventRecord) -> Event {
     match Event::decode(record).unwrap() {
-        Decoded::Event(event) => event,
+        Decoded::Event(event) => Event::clone(&event),
         other => panic!("{other:?}"),
     }
 }
