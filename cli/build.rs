@@ -24,7 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                     aggregate.file_name().to_string_lossy().into_owned(),
                     event.to_owned(),
                     version.to_owned(),
-                    file.path(),
+                    file.path()
+                        .to_str()
+                        .ok_or("the checkout's path is no UTF-8")?
+                        .to_owned(),
                 ));
             }
         }

@@ -100,7 +100,7 @@ async fn export(args: &ExportArgs, pool: &PgPool, out: impl Write) -> Result<Exp
 /// `<file>.part`, which gets its name when it is complete. One that a killed run left is written over.
 struct Part {
     path: PathBuf,
-    part: PathBuf,
+    unfinished: PathBuf,
     file: File,
 }
 
@@ -112,14 +112,17 @@ impl Part {
         let file = File::create(&part).map_err(|error| Failure::new(format!("{}: {error}", part.display())))?;
         Ok(Self {
             path: path.to_owned(),
-            part,
+            unfinished: part,
             file,
         })
     }
 
     /// Durable before it has its name.
     fn finish(self) -> Result<(), Failure> {
-        let named = self.file.sync_all().and_then(|()| fs::rename(&self.part, &self.path));
+        let named = self
+            .file
+            .sync_all()
+            .and_then(|()| fs::rename(&self.unfinished, &self.path));
         named.map_err(|error| Failure::new(format!("{}: {error}", self.path.display())))
     }
 }

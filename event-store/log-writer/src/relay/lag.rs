@@ -134,7 +134,7 @@ mod tests {
         .bind(count)
         .execute(pool)
         .await
-        .unwrap();
+        .expect("the log takes events");
     }
 
     #[tokio::test]
@@ -173,7 +173,7 @@ mod tests {
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().expect("one thread writes").extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
