@@ -38,7 +38,8 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// Seconds.
     pub retry_after: Option<u64>,
-    pub rate_limit: Option<RateLimit>,
+    /// Boxed, because few refusals have one.
+    pub rate_limit: Option<Box<RateLimit>>,
 }
 
 /// A limit that is used up, for the headers `RateLimit` and `RateLimit-Policy`.
@@ -99,7 +100,7 @@ impl Problem {
 
     #[must_use]
     pub fn with_rate_limit(mut self, rate_limit: RateLimit) -> Self {
-        self.rate_limit = Some(rate_limit);
+        self.rate_limit = Some(Box::new(rate_limit));
         self
     }
 
