@@ -35,7 +35,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     let mut code = String::from("&[\n");
     for (aggregate, event, version, path) in files {
-        let path = path.display().to_string();
         writeln!(code, "({aggregate:?}, {event:?}, {version:?}, include_str!({path:?})),")?;
     }
     code.push(']');

@@ -146,7 +146,7 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(RateLimit { policy, limit, window }) = &self.rate_limit {
+        if let Some(RateLimit { policy, limit, window }) = self.rate_limit.as_deref() {
             let with = |name: &str, seconds: Option<u64>| seconds.map_or_else(String::new, |s| format!(";{name}={s}"));
             let left = format!("\"{policy}\";r=0{}", with("t", self.retry_after));
             let policy = format!("\"{policy}\";q={limit}{}", with("w", *window));
