@@ -47,7 +47,7 @@ pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<
                 let (work, metadata) = workload.next();
                 let metadata = metadata.to_map("bench");
                 match work {
-                    Work::Create(id, command) => stock.0.execute_with_metadata(&id, command, metadata).await?,
+                    Work::Create(id, command) => stock.0.execute_with_metadata(&id, *command, metadata).await?,
                     Work::Accept(id, command) => stock.1.execute_with_metadata(&id, command, metadata).await?,
                 }
                 Ok(())

@@ -23,7 +23,7 @@ pub(crate) struct Workload {
 
 /// One command, ready for whoever carries it out.
 pub(crate) enum Work {
-    Create(String, AccountCommand),
+    Create(String, Box<AccountCommand>),
     Accept(String, MessageCommand),
 }
 
@@ -68,7 +68,7 @@ impl Workload {
         let (tenant_id, account_id) = self.accounts[n as usize % self.accounts.len()];
         let id = self.clock.new_id().to_string();
         let work = if n.is_multiple_of(5) {
-            Work::Create(id, account(&self.clock, tenant_id))
+            Work::Create(id, Box::new(account(&self.clock, tenant_id)))
         } else {
             Work::Accept(id, accept(&self.clock, tenant_id, account_id))
         };
@@ -84,7 +84,7 @@ impl Workload {
             ..CallOptions::new(metadata)
         };
         match work {
-            Work::Create(id, command) => executor.execute::<Account>(&id, command, &options).await.map(|_| ())?,
+            Work::Create(id, command) => executor.execute::<Account>(&id, *command, &options).await.map(|_| ())?,
             Work::Accept(id, command) => executor.execute::<Message>(&id, command, &options).await.map(|_| ())?,
         }
         Ok(())
