@@ -157,6 +157,32 @@ impl Tail {
         }
         Ok(events)
     }
+
+    /// Whether events ahead, up to `until`, are committed but not settled: an older transaction still runs, so an empty
+    /// page is not the end.
+    pub async fn has_unsettled(&self) -> Result<bool, LoadError> {
+        let until = self.until.unwrap_or(LogOrder {
+            epoch: i16::MAX,
+            transaction_id: i64::MAX,
+            position: i64::MAX,
+        });
+        let unsettled = sqlx::query_scalar(
+            "select exists (select from events
+                where (epoch, transaction_id, position) > ($1, $2::text::xid8, $3)
+                  and (epoch, transaction_id, position) <= ($4, $5::text::xid8, $6)
+                  and epoch = (select identity.epoch from log_identity identity)
+                  and transaction_id >= pg_snapshot_xmin(pg_current_snapshot()))",
+        )
+        .bind(self.after.epoch)
+        .bind(self.after.transaction_id.to_string())
+        .bind(self.after.position)
+        .bind(until.epoch)
+        .bind(until.transaction_id.to_string())
+        .bind(until.position)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(unsettled)
+    }
 }
 
 /// The events of one stream from `first` to `last`, both inclusive, in their order.

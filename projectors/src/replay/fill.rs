@@ -27,6 +27,8 @@ const PAGE: i64 = 5_000;
 const AHEAD: usize = 2;
 /// A round that took no longer has brought the generation near enough to the live one to lock that for the rest.
 const NEAR: Duration = Duration::from_millis(150);
+/// Between two looks at a log whose tail is held back by a transaction that still runs.
+const UNSETTLED_PAUSE: Duration = Duration::from_millis(50);
 /// Rounds after which that is done anyway.
 const MOST_ROUNDS: usize = 20;
 
@@ -156,9 +158,18 @@ impl Replay {
             .map(|name| (*name, (engine.kafka.topic(name), engine.kafka.partition_count(name))))
             .collect();
         let mut tail = Tail::new(engine.log.clone(), from).until(to).of(&aggregates);
+        let mut complete = false;
         loop {
             let raw = tail.next_raw_page(PAGE).await.map_err(ProjectionError::from)?;
             let is_last = raw.is_empty();
+            if is_last && !complete {
+                // Looked at before the page that is to be the last: what settles in between is in that page.
+                complete = !tail.has_unsettled().await.map_err(ProjectionError::from)?;
+                if !complete {
+                    tokio::time::sleep(UNSETTLED_PAUSE).await;
+                }
+                continue;
+            }
             let mut items = Vec::with_capacity(raw.len());
             for event in &raw {
                 let Some((topic, count)) = topics.get(event.aggregate_type.as_str()) else {

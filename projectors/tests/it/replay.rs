@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weft_domain::LogOrder;
 use weft_log_writer::testing::TestLog;
@@ -227,6 +228,40 @@ async fn a_killed_rebuild_goes_on_where_it_was() {
         assert!(diff.is_equal() && diff.rows > 0, "{diff:?}");
     }
     replay.abandon().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_waits_for_events_that_an_older_transaction_holds_back() {
+    let mut stores = Stores::with_facts().await;
+    let history = History::of_everything(&stores.config.kafka, 97, 500);
+    let (log, world) = projected(&mut stores, &history).await;
+    // Any transaction with an id, in any database of the cluster; the newest event is of a later one.
+    let mut older = stores.engine.pool.begin().await.unwrap();
+    sqlx::query("select pg_current_xact_id()")
+        .execute(&mut *older)
+        .await
+        .unwrap();
+    let pool = log.log.admin_pool().await;
+    sqlx::query(
+        "with newest as (select * from events order by position desc limit 1)
+         update events set transaction_id = pg_current_xact_id() where position = (select position from newest)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    sqlx::query("update views_g1.checkpoints set transaction_id = 9000000000000000 where transaction_id > 0")
+        .execute(&stores.engine.pool)
+        .await
+        .unwrap();
+    let replay = Replay::begin(Arc::clone(&world), named(&["messages"]), Purpose::Check)
+        .await
+        .unwrap();
+    let filled = replay.fill(|_| ());
+    tokio::pin!(filled);
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut filled).await;
+    assert!(early.is_err(), "ended without what is held back: {early:?}");
+    older.rollback().await.unwrap();
+    assert_eq!(filled.await.unwrap().events as usize, history.of("message").len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,9 @@
 //! A log that holds a history.
 
+use sqlx::Executor;
 use weft_log_writer::testing::TestLog;
 use weft_platform::kafka::EventRecord;
+use weft_platform::testing::until;
 use weft_projectors::engine::Engine;
 
 use super::history::LOG_ID;
@@ -14,7 +16,8 @@ pub(crate) async fn log_of(engine: &mut Engine, records: &[EventRecord]) -> Test
     log
 }
 
-/// As they stand in the history: order, times and payloads, also broken ones.
+/// As they stand in the history: order, times and payloads, also broken ones. Settled: a young cluster's transactions are
+/// brought past the history's first.
 pub(crate) async fn append(log: &TestLog, records: &[EventRecord]) {
     let pool = log.log.admin_pool().await;
     sqlx::query("update log_identity set log_id = $1")
@@ -57,4 +60,17 @@ pub(crate) async fn append(log: &TestLog, records: &[EventRecord]) {
         .await
         .unwrap();
     }
+    let newest = records.iter().map(|record| record.transaction_id).max().unwrap_or(0);
+    let past =
+        format!("do $$ begin while pg_current_xact_id()::text::bigint <= {newest} loop commit; end loop; end $$");
+    pool.execute(past.as_str()).await.unwrap();
+    until("the history is settled", async || {
+        let settled: bool = sqlx::query_scalar("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint > $1")
+            .bind(newest)
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        settled.then_some(())
+    })
+    .await;
 }
