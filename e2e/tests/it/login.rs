@@ -38,19 +38,25 @@ async fn a_scanned_and_confirmed_code_brings_the_account_online_and_every_change
     let account = world.account_in(&id, &["online"]).await;
     assert_eq!(account["can_send"], true, "{account}");
 
-    let history = world
-        .api
-        .get(&format!("/api/v1/accounts/{id}/status-history?size=100"))
-        .await
-        .body;
-    let told: Vec<&str> = history["history"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(|change| change["new_status"].as_str())
-        .collect();
-    let mut oldest_first = told.clone();
-    oldest_first.reverse();
+    // A view of its own, which may be behind that of the accounts.
+    let told = until(
+        "the history tells that it is online",
+        Duration::from_secs(20),
+        async || {
+            let history = world
+                .api
+                .get(&format!("/api/v1/accounts/{id}/status-history?size=100"))
+                .await
+                .body;
+            let changes = history["history"].as_array()?.iter();
+            let told: Vec<String> = changes
+                .filter_map(|change| change["new_status"].as_str().map(str::to_owned))
+                .collect();
+            told.first().is_some_and(|newest| newest == "online").then_some(told)
+        },
+    )
+    .await;
+    let oldest_first: Vec<&str> = told.iter().rev().map(String::as_str).collect();
     assert_eq!(
         oldest_first,
         [
@@ -59,8 +65,7 @@ async fn a_scanned_and_confirmed_code_brings_the_account_online_and_every_change
             "waiting_for_qrcode_scan",
             "waiting_for_confirmation",
             "online"
-        ],
-        "{history}"
+        ]
     );
 
     // Another tenant sees nothing of it.

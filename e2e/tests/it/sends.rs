@@ -105,12 +105,15 @@ async fn each_type_is_sent_and_delivered_and_every_view_tells_it() {
         ids.len()
     );
 
-    let conversations = world
-        .api
-        .get(&format!("/api/v1/accounts/{account}/conversations"))
-        .await
-        .body;
-    assert_eq!(conversations["total"], 3, "{conversations}");
+    until("every conversation is listed", Duration::from_secs(20), async || {
+        let conversations = world
+            .api
+            .get(&format!("/api/v1/accounts/{account}/conversations"))
+            .await
+            .body;
+        (conversations["total"] == 3).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
