@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 use clickhouse::Client;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use weft_platform::config::{ClickHouseSection, Config};
+use weft_platform::config::{ClickHouseSection, Config, Secret};
 
-use crate::support::{TENANT_A, TENANT_B, World, id};
+use crate::support::{TENANT_A, TENANT_B, World, id, views_database};
 
 struct Facts {
     client: Client,
@@ -18,6 +18,10 @@ impl Facts {
         let mut config = Config::default();
         config.clickhouse.url = weft_platform::testing::clickhouse_url();
         config.clickhouse.database = format!("weft_test_query_{:016x}", rand_word());
+        // Which generations are live is told there.
+        let views = views_database().await;
+        config.views.admin_url = Secret(views.admin_url());
+        config.views.projector_url = Secret(views.url("weft_projector"));
         weft_projectors::migrate::clickhouse(&config).await.unwrap();
         let section = config.clickhouse;
         let client = client_of(&section).with_database(format!("{}_g1", section.database));

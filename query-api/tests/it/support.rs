@@ -50,6 +50,16 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
+/// A migrated views' database.
+pub(crate) async fn views_database() -> TestDatabase {
+    TestDatabase::clone_of("query_views", &fingerprint("views"), |name| async move {
+        let mut config = Config::default();
+        config.views.admin_url = weft_platform::testing::postgres_url(None, &name);
+        weft_projectors::migrate::views(&config).await.map_err(Into::into)
+    })
+    .await
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         Self::with(|_| ()).await
@@ -71,12 +81,7 @@ impl World {
     }
 
     async fn start(keys: Option<TestDatabase>, change: impl FnOnce(&mut Config)) -> Self {
-        let views = TestDatabase::clone_of("query_views", &fingerprint("views"), |name| async move {
-            let mut config = Config::default();
-            config.views.admin_url = weft_platform::testing::postgres_url(None, &name);
-            weft_projectors::migrate::views(&config).await.map_err(Into::into)
-        })
-        .await;
+        let views = views_database().await;
         let mut config = testing::config_of("unused", keys.as_ref().map_or("unused", TestDatabase::name));
         config.views.url = Secret(views.url("weft_query"));
         config.views.max_connections = 4;
