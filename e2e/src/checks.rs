@@ -113,18 +113,24 @@ async fn account_differences(log: &PgPool, views: &PgPool) -> Vec<String> {
     differences
 }
 
+/// How often each text went out, by instance and text.
+pub(crate) fn received(ledger: &[Value]) -> BTreeMap<(&str, &str), usize> {
+    let mut received = BTreeMap::new();
+    for entry in ledger.iter().filter(|entry| entry["effective"] == true) {
+        let guid = entry["guid"].as_str().unwrap_or_default();
+        let text = entry["body"]["content"].as_str().unwrap_or_default();
+        *received.entry((guid, text)).or_default() += 1;
+    }
+    received
+}
+
 /// Where what WeCom received differs from what the log tells; empty when it is exactly accounted for.
 ///
 /// A message of the log is known in the ledger by account and text: the caller sends a text only once per account.
 /// `texts` gives account id, instance guid, message id and text of every accepted text message.
 pub async fn ledger_differences(log: &PgPool, ledger: &[Value], texts: &[(String, String, String)]) -> Vec<String> {
     let messages = log_messages(log).await;
-    let mut received: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for entry in ledger.iter().filter(|entry| entry["effective"] == true) {
-        let guid = entry["guid"].as_str().unwrap_or_default();
-        let text = entry["body"]["content"].as_str().unwrap_or_default();
-        *received.entry((guid, text)).or_default() += 1;
-    }
+    let received = received(ledger);
     let mut differences = Vec::new();
     for (guid, message_id, text) in texts {
         let times = received

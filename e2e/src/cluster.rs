@@ -117,12 +117,8 @@ impl Cluster {
     }
 
     /// How many processes there are.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.members.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     pub fn role(&self, member: usize) -> Role {

@@ -61,7 +61,7 @@ async fn main() -> ExitCode {
         pause: Duration::from_millis(400),
     };
     let mut chaos = Chaos::start(arguments.seed, size).await;
-    report.say(&format!("{} processes are ready", chaos.cluster.len()));
+    report.say(&format!("{} processes are ready", chaos.cluster.size()));
 
     let mut left = arguments.rounds;
     while left > 0 {

@@ -131,7 +131,7 @@ impl Chaos {
         self.begin_load();
         for round in 1..=rounds {
             self.pause(200..2_500).await;
-            let member = self.random.random_range(0..self.cluster.len());
+            let member = self.random.random_range(0..self.cluster.size());
             self.cluster.kill(member);
             tell(&format!("{round}: killed {}", self.cluster.role(member)));
             self.pause(0..1_000).await;

@@ -50,7 +50,7 @@ impl Chaos {
             .execute(&self.log)
             .await
             .expect("planted");
-        for member in 0..self.cluster.len() {
+        for member in 0..self.cluster.size() {
             if self.cluster.role(member) == Role::CommandApi {
                 self.cluster.kill(member);
                 self.cluster.restart(member, &[]).await;

@@ -1,6 +1,6 @@
 //! Whether everything that was promised held.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use rdkafka::Message;
@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use weft_platform::testing::kafka_brokers;
 
 use super::Chaos;
-use crate::checks::{ledger_differences, view_differences};
+use crate::checks::{ledger_differences, received, view_differences};
 use crate::history::{Outcome, Wish, contradictions, read};
 use crate::wait::until;
 
@@ -79,13 +79,7 @@ impl Chaos {
 
 /// Sends that reached somebody more than once.
 fn doubled(ledger: &[Value]) -> Vec<String> {
-    let mut received: HashMap<(&str, &str), usize> = HashMap::new();
-    for entry in ledger.iter().filter(|entry| entry["effective"] == true) {
-        let text = entry["body"]["content"].as_str().unwrap_or_default();
-        let guid = entry["guid"].as_str().unwrap_or_default();
-        *received.entry((guid, text)).or_default() += 1;
-    }
-    let doubled = received.into_iter().filter(|(_, times)| *times > 1);
+    let doubled = received(ledger).into_iter().filter(|(_, times)| *times > 1);
     doubled
         .map(|((_, text), times)| format!("{text} was sent {times} times"))
         .collect()
