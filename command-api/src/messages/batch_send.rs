@@ -1,5 +1,7 @@
 //! POST /api/v1/messages/batch-send
 
+use std::convert::Infallible;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
@@ -8,19 +10,21 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 use weft_domain::message::{Message, MessageCommand};
-use weft_domain::{AccountId, BatchId, MessageId};
+use weft_domain::{AccountId, BatchId, LogAggregate, MessageId};
 use weft_log_writer::seal::ContentToSeal;
-use weft_log_writer::{CallOptions, StoredAnswer};
+use weft_log_writer::{CallOptions, ExecuteError, QuotaExceeded, StoredAnswer};
 use weft_platform::http::{FieldError, Fields, Node, Permission, Problem, read_object};
 
 use super::new_message::NewMessage;
 use crate::body::{Body, RequestBody};
 use crate::call::CommandCall;
-use crate::refusal::seal_problem;
+use crate::refusal::{problem_of, seal_problem};
 use crate::reply::Reply;
 use crate::state::CommandState;
 
 const MAX_MESSAGES: usize = 1_000;
+/// Times a batch is tried with what a limit has room for, while others take that room or give some back.
+const MAX_ATTEMPTS: u32 = 16;
 
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({
@@ -47,14 +51,14 @@ type Entry = Result<NewMessage, Vec<FieldError>>;
 /// What became of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BatchAnswer)]
-pub(crate) struct BatchAnswer {
+pub(crate) struct BatchAnswer<'b> {
     batch_id: Uuid,
     total_count: usize,
     /// Accepted messages.
     success_count: usize,
     /// In the order of the request; null where one was refused.
     message_ids: Vec<Option<Uuid>>,
-    errors: Vec<EntryError>,
+    errors: &'b [EntryError],
 }
 
 /// Why one message was refused.
@@ -101,7 +105,8 @@ fn entry(value: Value, batch_account: Option<Uuid>, now: DateTime<Utc>) -> Entry
     })
 }
 
-/// Accepts up to 1,000 messages of one account, in one transaction: all that are well-formed, or none.
+/// Accepts up to 1,000 messages of one account, in one transaction: all that are well-formed, as far as the daily limits
+/// of tenant and account have room for them, first ones first.
 #[utoipa::path(
     post,
     path = "/api/v1/messages/batch-send",
@@ -109,10 +114,10 @@ fn entry(value: Value, batch_account: Option<Uuid>, now: DateTime<Utc>) -> Entry
     operation_id = "send_messages",
     request_body = BatchSend,
     responses(
-        (status = 202, description = "Accepted, as far as it is well-formed", body = BatchAnswer),
+        (status = 202, description = "Accepted, as far as it is well-formed and the daily limits have room", body = BatchAnswer),
         (status = 404, description = "account.not_found"),
         (status = 409, description = "account.wrong_status (disabled), idempotency.in_progress"),
-        (status = 429, description = "quota.exceeded"),
+        (status = 429, description = "quota.exceeded: there is no room for any"),
     ),
     security(("bearer" = []))
 )]
@@ -158,35 +163,113 @@ async fn accept(
         .await
         .map_err(seal_problem)?
         .into_iter();
-    let mut body = BatchAnswer {
-        batch_id: batch_id.0,
-        total_count: request.messages.len(),
-        success_count: sealed.len(),
-        message_ids: Vec::with_capacity(request.messages.len()),
+    let mut batch = Batch {
+        id: batch_id,
+        total: request.messages.len(),
+        entries: Vec::with_capacity(sealed.len()),
         errors: Vec::new(),
     };
-    let mut commands = Vec::with_capacity(sealed.len());
     for (index, entry) in request.messages.into_iter().enumerate() {
         match (entry.map(|message| (message, sealed.next())), u32::try_from(index)) {
             (Ok((message, Some(content))), Ok(place)) => {
-                let id = MessageId(app.clock.new_id());
                 let accept = message.accept(tenant_id, account_id, content, Some((batch_id, place)), now);
-                commands.push((id.to_string(), MessageCommand::Accept(Box::new(accept))));
-                body.message_ids.push(Some(id.0));
+                batch.entries.push(Accepting {
+                    index,
+                    id: MessageId(app.clock.new_id()),
+                    command: MessageCommand::Accept(Box::new(accept)),
+                });
             }
             (Ok(_), _) => return Err(crate::refusal::defect(&"a message of a batch was not sealed")),
-            (Err(errors), _) => {
-                body.message_ids.push(None);
-                body.errors.push(refused(index, &errors));
-            }
+            (Err(errors), _) => batch.errors.push(refused(index, &errors)),
         }
     }
-    let answer = StoredAnswer {
-        status: StatusCode::ACCEPTED.as_u16(),
-        body: serde_json::json!(body),
-        etag: None,
-    };
-    app.answer::<Message>(commands, options, |_| answer.clone()).await
+    batch.accept(app, options).await
+}
+
+/// What is to be accepted together, and what was refused of the request.
+struct Batch {
+    id: BatchId,
+    total: usize,
+    entries: Vec<Accepting>,
+    errors: Vec<EntryError>,
+}
+
+struct Accepting {
+    index: usize,
+    id: MessageId,
+    command: MessageCommand,
+}
+
+impl Batch {
+    /// All entries or none; where a limit has room for fewer, the last ones are refused and the others tried again. The
+    /// append counts anew each time, so that no limit is passed whoever races for the room.
+    async fn accept(mut self, app: &CommandState, options: &CallOptions) -> Result<Reply, Problem> {
+        for _ in 0..MAX_ATTEMPTS {
+            let answer = self.answer();
+            let commands = self.entries.iter();
+            let commands = commands.map(|entry| (entry.id.to_string(), entry.command.clone()));
+            match app
+                .executor
+                .answer::<Message>(commands.collect(), options, |_| answer.clone())
+                .await
+            {
+                Ok(answered) => return Ok(Reply::from(answered)),
+                Err(ExecuteError::QuotaExceeded(exceeded)) => {
+                    let room = app.executor.quota_room(&exceeded).await.map_err(problem_of)?;
+                    self.shed(&exceeded, room);
+                    if self.entries.is_empty() {
+                        return Err(problem_of::<Infallible>(ExecuteError::QuotaExceeded(exceeded)));
+                    }
+                }
+                Err(error) => return Err(problem_of(error)),
+            }
+        }
+        Err(problem_of::<Infallible>(ExecuteError::Contended))
+    }
+
+    /// Refuses the entries that a limit has no room for: of those that count on it, the ones behind the first `room`.
+    fn shed(&mut self, exceeded: &QuotaExceeded, room: i64) {
+        let mut left = room;
+        let (kept, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.entries).into_iter().partition(|entry| {
+            let counts = counts_on(&entry.command, exceeded);
+            left -= i64::from(counts);
+            !counts || left >= 0
+        });
+        self.entries = kept;
+        self.errors.extend(over.iter().map(|entry| EntryError {
+            index: entry.index,
+            code: "quota.exceeded",
+            detail: exceeded.to_string(),
+        }));
+        self.errors.sort_by_key(|error| error.index);
+    }
+
+    fn answer(&self) -> StoredAnswer {
+        let mut message_ids = vec![None; self.total];
+        for entry in &self.entries {
+            message_ids[entry.index] = Some(entry.id.0);
+        }
+        StoredAnswer {
+            status: StatusCode::ACCEPTED.as_u16(),
+            body: serde_json::json!(BatchAnswer {
+                batch_id: self.id.0,
+                total_count: self.total,
+                success_count: self.entries.len(),
+                message_ids,
+                errors: &self.errors,
+            }),
+            etag: None,
+        }
+    }
+}
+
+/// Whether a message uses the limit that was exceeded, on its day.
+fn counts_on(command: &MessageCommand, exceeded: &QuotaExceeded) -> bool {
+    let message = Message::default();
+    let events = message.decide(command.clone()).unwrap_or_default();
+    let in_day = |on| exceeded.day.is_none_or(|(start, end)| (start..end).contains(&on));
+    let mut changes = message.quotas(&events).into_iter();
+    changes.any(|change| change.quota.kind() == exceeded.kind && change.on.is_none_or(in_day))
 }
 
 /// All that is wrong with one entry, in one line.

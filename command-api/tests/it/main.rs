@@ -9,5 +9,6 @@ mod conventions;
 mod login;
 mod messages;
 mod outage;
+mod overload;
 mod quotas;
 mod support;

@@ -1,13 +1,15 @@
 //! Limits of the tenant and of its accounts.
 
+use axum::body::Body;
 use serde_json::{Value, json};
+use uuid::Uuid;
 use weft_domain::TenantId;
 use weft_domain::tenant::{Tenant, TenantCommand, TenantLimits};
 use weft_log_writer::testing::options;
 use weft_platform::clock::Clock;
 use weft_platform::config::AuthSection;
 
-use crate::support::{Answer, Api, changed, text_message};
+use crate::support::{Answer, Api, TOKEN_A, changed, request, send, text_message};
 
 const SEND: &str = "/api/v1/messages/send";
 const BATCH: &str = "/api/v1/messages/batch-send";
@@ -79,20 +81,109 @@ async fn over_the_accounts_own_limit_a_send_is_refused_and_another_account_sends
     api.text(other, "二").await;
 }
 
+fn batch(account: Uuid, messages: Vec<Value>) -> Value {
+    json!({"account_id": account, "messages": messages})
+}
+
+fn good(send_time: Option<String>) -> Value {
+    json!({"conversation_id": "S:1", "message_type": "text", "content": {"text": "早"}, "send_time": send_time})
+}
+
 #[tokio::test]
-async fn a_batch_over_the_limit_is_refused_whole() {
-    let api = limited(10, 2).await;
+async fn a_batch_is_accepted_as_far_as_the_limits_have_room() {
+    let api = limited(10, 3).await;
     let account = api.account("一号").await;
-    let messages = |count: usize| {
-        let one = json!({"conversation_id": "S:1", "message_type": "text", "content": {"text": "早"}});
-        json!({"account_id": account, "messages": vec![one; count]})
-    };
+    let tomorrow = || Some((Clock::system().now() + chrono::TimeDelta::days(2)).to_rfc3339());
+    let bad = json!({"conversation_id": "X:1", "message_type": "text", "content": {"text": "早"}});
+    let messages = vec![
+        good(None),
+        bad,
+        good(None),
+        good(tomorrow()),
+        good(None),
+        good(None),
+        good(Some("1999-01-01T00:00:00Z".to_owned())),
+    ];
+    let key = [("idempotency-key", "b-1")];
+    let answer = api
+        .call_with("POST", BATCH, Some(batch(account, messages.clone())), &key)
+        .await;
+    assert_eq!(answer.status, 202, "{}", answer.body());
+    let body = answer.body();
+    let accepted: Vec<bool> = body["message_ids"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(Value::is_string)
+        .collect();
+    assert_eq!(accepted, [true, false, true, true, true, false, false]);
+    assert_eq!((&body["total_count"], &body["success_count"]), (&json!(7), &json!(4)));
+    let errors: Vec<(i64, &str)> = body["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| (error["index"].as_i64().unwrap(), error["code"].as_str().unwrap()))
+        .collect();
+    // What was planned for the past counts today.
     assert_eq!(
-        api.call("POST", BATCH, messages(3)).await.problem(),
-        (429, "quota.exceeded".to_owned())
+        errors,
+        [(1, "request.invalid"), (5, "quota.exceeded"), (6, "quota.exceeded")]
     );
-    assert_eq!(api.call("POST", BATCH, messages(2)).await.status, 202);
-    assert_eq!(api.call("POST", BATCH, messages(1)).await.status, 429);
+    assert!(
+        body["errors"][1]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("3 messages a day"),
+        "{body}"
+    );
+    for (id, accepted) in body["message_ids"].as_array().unwrap().iter().zip(accepted) {
+        if accepted {
+            let id: Uuid = id.as_str().unwrap().parse().unwrap();
+            assert!(api.message_state(id).await.accepted.is_some());
+        }
+    }
+    let again = api.call_with("POST", BATCH, Some(batch(account, messages)), &key).await;
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.bytes, answer.bytes);
+    // No room at all.
+    let refused = api.call("POST", BATCH, batch(account, vec![good(None)])).await;
+    assert_eq!(refused.problem(), (429, "quota.exceeded".to_owned()));
+    assert!(refused.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn batches_racing_on_two_processes_fill_a_limit_and_never_pass_it() {
+    let api = limited(10, 250).await;
+    let processes = [api.router(), api.other_process().await];
+    let account = api.account("一号").await;
+    let body = batch(account, vec![good(None); 40]).to_string();
+    let racers = (0..10).map(|n| {
+        let request = request("POST", BATCH)
+            .header("authorization", format!("Bearer {TOKEN_A}"))
+            .header("content-type", "application/json")
+            .body(Body::from(body.clone()));
+        send(processes[n % 2].clone(), request.unwrap())
+    });
+    let answers = futures::future::join_all(racers).await;
+    let (mut accepted, mut refused) = (0, 0);
+    for answer in answers {
+        match answer.status.as_u16() {
+            202 => {
+                let body = answer.body();
+                let counted = body["success_count"].as_u64().unwrap();
+                assert_eq!(counted + body["errors"].as_array().unwrap().len() as u64, 40);
+                accepted += counted;
+            }
+            429 => refused += 1,
+            status => panic!("{status}: {}", answer.body()),
+        }
+    }
+    assert!(refused <= 3, "{refused} batches got nothing");
+    let stored: i64 = sqlx::query_scalar("select count(*) from events where event_type = 'MessageAccepted'")
+        .fetch_one(api.executor.pool())
+        .await
+        .unwrap();
+    assert_eq!((accepted, stored), (250, 250));
 }
 
 #[tokio::test]

@@ -82,6 +82,11 @@ impl Api {
         self.router.clone()
     }
 
+    /// As another process has it, with writers and memory of its own.
+    pub(crate) async fn other_process(&self) -> Router {
+        router_of(self.log.config.clone()).await.0
+    }
+
     /// Tenant A's call.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
         self.call_with(method, path, Some(body), &[]).await

@@ -139,17 +139,18 @@ impl LogAggregate for Message {
     fn claims(&self, _: &[MessageEvent]) -> Vec<ClaimChange> {
         Vec::new()
     }
-    /// A message counts on the day it is planned for, and no longer when it is cancelled; a refusal by WeCom gives
-    /// nothing back.
+    /// A message counts on the day it is planned for (a plan in the past means now), and no longer when it is cancelled; a
+    /// refusal by WeCom gives nothing back.
     fn quotas(&self, events: &[MessageEvent]) -> Vec<QuotaChange> {
-        let count = |tenant_id, account_id, planned, by| {
+        let count = |tenant_id, account_id, planned: Option<DateTime<Utc>>, at, by| {
+            let on = planned.map_or(at, |planned| planned.max(at));
             [
                 Quota::TenantMessages(tenant_id),
                 Quota::AccountMessages(tenant_id, account_id),
             ]
             .map(|quota| QuotaChange {
                 quota,
-                on: Some(planned),
+                on: Some(on),
                 by,
             })
         };
@@ -165,10 +166,10 @@ impl LogAggregate for Message {
                         ..
                     },
                     _,
-                ) => changes.extend(count(*tenant_id, *account_id, scheduled_time.unwrap_or(*at), 1)),
+                ) => changes.extend(count(*tenant_id, *account_id, *scheduled_time, *at, 1)),
                 (MessageEvent::MessageCancelled { .. }, Some(accepted)) => {
-                    let planned = accepted.scheduled_time.unwrap_or(accepted.at);
-                    changes.extend(count(accepted.tenant_id, accepted.account_id, planned, -1));
+                    let (planned, at) = (accepted.scheduled_time, accepted.at);
+                    changes.extend(count(accepted.tenant_id, accepted.account_id, planned, at, -1));
                 }
                 _ => {}
             }

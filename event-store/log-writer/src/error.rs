@@ -42,9 +42,13 @@ pub enum ExecuteError<E> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaExceeded {
     pub kind: QuotaKind,
+    /// The tenant's or account's id.
+    pub scope: String,
     pub limit: i64,
     /// The day that is used up, from its first moment to the next day's; `None` for what is not counted by day.
     pub day: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The day as it is counted; empty for what is not counted by day.
+    pub period: String,
     pub asked_at: DateTime<Utc>,
 }
 

@@ -1,16 +1,24 @@
 //! Which counters a command moves, and how far they may go.
 
+use std::convert::Infallible;
+
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use cqrs_es::Aggregate;
+use sqlx::PgPool;
 use weft_domain::account::Account;
 use weft_domain::tenant::Tenant;
 use weft_domain::{Quota, QuotaChange};
 
-use crate::Executor;
 use crate::append::{Counter, Guard, QuotaUse};
 use crate::error::{QuotaExceeded, ReadError};
 use crate::executor::Trust;
+use crate::{ExecuteError, Executor};
+
+/// Days whose counters are kept after they ended, to be looked at.
+const KEPT_DAYS: u64 = 7;
+/// Rows deleted by one statement: none holds the log's tail back for long.
+const PURGE_CHUNK: i64 = 1_000;
 
 impl Executor {
     /// The counters' changes, with their limits, and the streams that these were taken from, for the append to check that
@@ -87,10 +95,47 @@ impl Executor {
         }
         Ok(QuotaExceeded {
             kind,
+            scope: exceeded.counter.scope.clone(),
             limit: exceeded.limit,
             day,
+            period: exceeded.counter.period.clone(),
             asked_at: self.now(),
         })
+    }
+
+    /// How much is left, at this moment, of what was exceeded.
+    pub async fn quota_room(&self, exceeded: &QuotaExceeded) -> Result<i64, ExecuteError<Infallible>> {
+        let used = sqlx::query_scalar("select used from quota_usage where kind = $1 and scope = $2 and period = $3")
+            .bind(exceeded.kind.as_str())
+            .bind(&exceeded.scope)
+            .bind(&exceeded.period)
+            .fetch_optional(self.pool());
+        let used: Option<i64> = self.guarded(used).await?;
+        Ok((exceeded.limit - used.unwrap_or(0)).max(0))
+    }
+}
+
+/// Deletes the counters of days that ended `KEPT_DAYS` ago or longer; answers how many. No day that a message may still be
+/// accepted for is among them.
+pub(crate) async fn purge(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let before = now.date_naive() - Days::new(KEPT_DAYS);
+    let mut purged = 0;
+    loop {
+        // A cancel that gives back to such a day makes its counter anew; a lock that it holds is not waited for.
+        let deleted = sqlx::query(
+            "delete from quota_usage where ctid = any(array(
+               select ctid from quota_usage where period <> '' and period < $1 order by period limit $2
+               for update skip locked))",
+        )
+        .bind(before.to_string())
+        .bind(PURGE_CHUNK)
+        .execute(pool)
+        .await?
+        .rows_affected();
+        purged += deleted;
+        if deleted < PURGE_CHUNK as u64 {
+            return Ok(purged);
+        }
     }
 }
 

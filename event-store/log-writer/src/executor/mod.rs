@@ -27,7 +27,7 @@ use crate::options::{Answered, CallOptions, Committed, StoredAnswer};
 use crate::pool::{Probe, check, log_pool};
 use crate::seal::Sealer;
 use crate::writer::{Tools, Writers};
-use crate::{ExecuteError, Idempotency, idempotency};
+use crate::{ExecuteError, Idempotency, idempotency, quotas};
 use attempt::Done;
 pub(crate) use attempt::Trust;
 
@@ -239,6 +239,16 @@ impl Executor {
     /// Deletes expired idempotency keys; the relay does it every minute.
     pub async fn purge_idempotency_keys(&self) -> Result<u64, LoadError> {
         Ok(idempotency::purge(self.pool(), self.inner.clock.now()).await?)
+    }
+
+    /// Deletes the counters of days long gone; the relay does it every minute.
+    pub async fn purge_quota_usage(&self) -> Result<u64, LoadError> {
+        Ok(quotas::purge(self.pool(), self.inner.clock.now()).await?)
+    }
+
+    /// A read of the log that fails soon when its server is away.
+    pub(crate) async fn guarded<T>(&self, read: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, LoadError> {
+        Ok(self.inner.probe.guard(read).await?)
     }
 
     pub(crate) async fn append(&self, tenant: &str, command: Arc<Command>) -> Result<Outcome, AppendError> {

@@ -20,8 +20,8 @@ use weft_platform::health::Health;
 use super::lease::{Lease, Published, Taken};
 use super::publisher::Publisher;
 use super::{PART, RelayError, metric, reader};
-use crate::idempotency;
 use crate::pool::Probe;
+use crate::{idempotency, quotas};
 
 /// Pages on their way to Kafka at once: with pages of at most 5,000 events and `Tail::PAGE_BYTES` always less than the
 /// producer's queue takes (100,000 records, 128 MiB).
@@ -122,6 +122,11 @@ impl Session {
                     Ok(0) => {}
                     Ok(purged) => tracing::debug!(purged, "expired idempotency keys are gone"),
                     Err(error) => tracing::warn!(%error, "expired idempotency keys could not be deleted"),
+                }
+                match quotas::purge(&pool, clock.now()).await {
+                    Ok(0) => {}
+                    Ok(purged) => tracing::debug!(purged, "counters of days long gone are gone"),
+                    Err(error) => tracing::warn!(%error, "counters of days long gone could not be deleted"),
                 }
             }
         });

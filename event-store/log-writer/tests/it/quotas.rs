@@ -261,3 +261,37 @@ async fn a_limit_changed_on_another_process_holds_at_once() {
     // Ours remembers the old limit; the append does not.
     assert_eq!(exceeded(send(&ours, tenant, account, planned).await).limit, 1);
 }
+
+#[tokio::test]
+async fn counters_of_days_long_gone_are_purged_and_the_others_stay() {
+    let log = TestLog::new().await;
+    let executor = log.executor().await;
+    let today = Clock::system().now().date_naive();
+    let day = |ago: u64| (today - chrono::Days::new(ago)).to_string();
+    // More than one statement deletes.
+    sqlx::query(
+        "insert into quota_usage (kind, scope, period, used)
+         select 'account_messages', n::text, $1, 1 from generate_series(1, 2500) n
+         union all values ('tenant_messages', 'a', $2, 2), ('tenant_messages', 'a', $3, 3), ('tenant_accounts', 'a', '', 4)",
+    )
+    .bind(day(8))
+    .bind(day(7))
+    .bind(day(0))
+    .execute(executor.pool())
+    .await
+    .unwrap();
+    // One that an append has in hand is left to the next purge.
+    let mut append = executor.pool().begin().await.unwrap();
+    sqlx::query("update quota_usage set used = 0 where kind = 'account_messages' and scope = '7'")
+        .execute(&mut *append)
+        .await
+        .unwrap();
+    assert_eq!(executor.purge_quota_usage().await.unwrap(), 2_499);
+    append.commit().await.unwrap();
+    assert_eq!(executor.purge_quota_usage().await.unwrap(), 1);
+    let left: Vec<i64> = sqlx::query_scalar("select used from quota_usage order by used")
+        .fetch_all(executor.pool())
+        .await
+        .unwrap();
+    assert_eq!(left, [2, 3, 4]);
+}
