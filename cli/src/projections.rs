@@ -74,6 +74,10 @@ async fn list(world: &World) -> Result<(), Failure> {
             (parked, 0) => format!("{parked} streams parked"),
             (parked, discarded) => format!("{parked} streams parked, {discarded} discarded"),
         };
+        let state = match one.incomplete_rows {
+            0 => state,
+            rows => format!("{state}; {rows} rows incomplete"),
+        };
         table.add_row([
             one.projection.to_owned(),
             one.generation.number().to_string(),

@@ -1,6 +1,6 @@
 //! Where the projections stand, for operators.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use weft_domain::LogOrder;
@@ -30,6 +30,8 @@ pub struct Status {
     /// Streams that wait for somebody, and streams that were given up.
     pub parked: usize,
     pub discarded: usize,
+    /// Rows of a Fold view that lack the events of these streams.
+    pub incomplete_rows: usize,
 }
 
 /// A generation that is not live.
@@ -53,6 +55,8 @@ pub async fn projections(world: &World) -> Result<Vec<Status>, RunError> {
         let at = checkpoint::load(&engine.pool, name, engine.generation, &partitions).await?;
         let letters = parked::list(&engine.pool, name).await.map_err(RunError::Views)?;
         let discarded = letters.iter().filter(|letter| letter.is_discarded).count();
+        let incomplete: BTreeSet<_> = letters.iter().flat_map(|letter| &letter.incomplete_rows).collect();
+        let incomplete_rows = incomplete.len();
         let moved_at: Option<DateTime<Utc>> =
             sqlx::query_scalar("select max(updated_at) from checkpoints where projection = $1 and next_offset > 0")
                 .bind(name)
@@ -94,6 +98,7 @@ pub async fn projections(world: &World) -> Result<Vec<Status>, RunError> {
             rows,
             parked: letters.len() - discarded,
             discarded,
+            incomplete_rows,
         });
     }
     Ok(all)

@@ -112,9 +112,16 @@ impl Consistency {
         let deadline = Instant::now() + self.patience;
         // Before the look, so that nothing moves unnoticed between.
         let mut waiting = watcher.wait();
+        let mut facts_seen = None;
         loop {
             match session.shows(&awaited).await? {
-                Standing::Met => return Ok(Some(true)),
+                Standing::Met
+                    if !views.contains(&View::MessageStats) || session.shows_statistics(&mut facts_seen).await? =>
+                {
+                    return Ok(Some(true));
+                }
+                Standing::Met if Instant::now() >= deadline => return Ok(Some(false)),
+                Standing::Met => session.release().await,
                 Standing::Never => return Ok(Some(false)),
                 Standing::Behind if Instant::now() >= deadline => return Ok(Some(false)),
                 Standing::Behind => session.release().await,

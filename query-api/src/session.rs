@@ -92,6 +92,16 @@ impl Session {
         })
     }
 
+    /// Whether the hourly statistics hold what the facts of this session's transaction do: no hour of the tenant is to be
+    /// computed, or a computation has ended that began after the facts were `seen` first.
+    pub(crate) async fn shows_statistics(&self, seen: &mut Option<i64>) -> Result<bool, ReadError> {
+        let (is_dirty, began, ended): (bool, i64, i64) =
+            sqlx::query_as("select exists (select from views.dirty_hours), began, ended from views.statistics_passes")
+                .fetch_one(&mut *self.connection().await?)
+                .await?;
+        Ok(!is_dirty || ended > *seen.get_or_insert(began))
+    }
+
     /// The transaction's connection, for one statement at a time.
     pub(crate) async fn connection(&self) -> Result<MappedMutexGuard<'_, PgConnection>, ReadError> {
         let mut guard = self.inner.transaction.lock().await;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::message_facts::MessageFacts;
 use super::{Facts, answered};
 use crate::RunError;
+use crate::checkpoint::MOVED;
 use crate::engine::{Backoff, Projection};
 use crate::error::ProjectionError;
 use crate::members::Shares;
@@ -94,12 +95,33 @@ async fn compute_all(world: &World, shares: &mut Shares) -> Result<Infallible, R
             continue;
         }
         let engine = world.live(MessageFacts::NAME).await?;
-        let computed = compute(&engine.pool, &world.facts(engine.generation)).await?;
+        let computed = pass(&engine.pool, &world.facts(engine.generation)).await?;
         world.health.ready(HEALTH);
         if computed < MAX_HOURS as usize {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// A computation whose end is told to those who wait for it. Nothing is written where no hour is dirty: nobody waits then.
+async fn pass(pool: &PgPool, facts: &Facts) -> Result<usize, ProjectionError> {
+    let began: Option<i64> = sqlx::query_scalar(
+        "update statistics_passes set began = began + 1 where exists (select from dirty_hours) returning began",
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(began) = began else { return Ok(0) };
+    let computed = compute(pool, facts).await?;
+    if computed < MAX_HOURS as usize {
+        // Everything that was dirty when it began: longer lists take several.
+        sqlx::query("with ended as (update statistics_passes set ended = $1) select pg_notify($2, $3)")
+            .bind(began)
+            .bind(MOVED)
+            .bind(NAME)
+            .execute(pool)
+            .await?;
+    }
+    Ok(computed)
 }
 
 /// Computes the hours that are listed, oldest first, at most `MAX_HOURS`; answers how many they were.

@@ -9,7 +9,8 @@ use weft_platform::config::ViewsSection;
 use weft_platform::database::{FORGOTTEN_TRANSACTION, Role, ensure_database, run_formatted};
 
 use super::MigrateError;
-use crate::engine::Tables;
+use crate::clickhouse::message_facts::MessageFacts;
+use crate::engine::{Projection, Tables};
 use crate::generation::Generation;
 
 static VIEWS: Migrator = Migrator {
@@ -225,10 +226,13 @@ fn definition(table: &str, live: &BTreeMap<String, Generation>) -> String {
     if !parts.is_empty() {
         return parts.join(" union all ");
     }
-    let owner = crate::projections()
-        .iter()
-        .find(|projection| matches!(projection.tables(), Tables::Postgres(tables) if tables.contains(&table)))
-        .map(|projection| projection.name());
+    let owner = match table {
+        "dirty_hours" | "statistics_passes" => Some(MessageFacts::NAME),
+        _ => crate::projections()
+            .iter()
+            .find(|projection| matches!(projection.tables(), Tables::Postgres(tables) if tables.contains(&table)))
+            .map(|projection| projection.name()),
+    };
     let generation = owner
         .and_then(|owner| live.get(owner))
         .copied()

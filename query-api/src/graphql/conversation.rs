@@ -82,6 +82,11 @@ impl Conversation {
         &self.shown.row.tags
     }
 
+    /// Whether events are missing here, because a stream that they belong to was put aside: an operator is asked to mend it.
+    async fn is_incomplete(&self) -> bool {
+        self.shown.row.is_incomplete
+    }
+
     async fn created_at(&self) -> Timestamp {
         Timestamp(self.shown.row.created_at)
     }

@@ -127,7 +127,7 @@ fn views_of_field(name: &str) -> &'static [View] {
         "message" | "messages" => &[View::Messages],
         // The newest message's content is the message's own row.
         "conversations" => &[View::Conversations, View::Messages],
-        "messageStats" => &[View::MessageFacts],
+        "messageStats" => &[View::MessageStats],
         _ => &[],
     }
 }

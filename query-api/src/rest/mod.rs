@@ -63,7 +63,7 @@ fn views_of(route: &str) -> &'static [View] {
         "/api/v1/accounts/{id}/status-history" => &[View::Accounts, View::StatusHistory],
         // The newest message's content is the message's own row.
         "/api/v1/accounts/{id}/conversations" => &[View::Accounts, View::Conversations, View::Messages],
-        "/api/v1/monitor/accounts/{id}/metrics" => &[View::Accounts, View::MessageFacts],
+        "/api/v1/monitor/accounts/{id}/metrics" => &[View::Accounts, View::MessageStats],
         "/api/v1/monitor/messages/stats" => &[View::MessageFacts],
         route if route.starts_with("/api/v1/accounts") => &[View::Accounts],
         route if route.starts_with("/api/v1/messages") => &[View::Messages],

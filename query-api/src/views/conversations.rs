@@ -36,6 +36,8 @@ pub(crate) struct ConversationRow {
     pub(crate) is_active: bool,
     pub(crate) is_pinned: bool,
     pub(crate) tags: Vec<String>,
+    /// Events of a stream that the projection could not go on with are missing.
+    pub(crate) is_incomplete: bool,
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) updated_at: DateTime<Utc>,
 }
@@ -43,6 +45,8 @@ pub(crate) struct ConversationRow {
 const SELECT: &str = "select c.id, c.account_id, c.conversation_id, c.conversation_name, c.conversation_type, \
     c.avatar_url, c.member_count::bigint as member_count, c.last_msg_time, c.last_msg_content, \
     m.content as sent_content, m.message_type as sent_type, c.unread_count, c.is_active, c.is_pinned, c.tags, \
+    exists (select from views.dead_letters d where d.projection = 'conversations' \
+      and d.incomplete_rows @> array[c.id]) as is_incomplete, \
     c.created_at, c.updated_at \
     from views.conversations c left join views.messages m on m.id = c.last_msg_id where c.account_id = ";
 
@@ -69,6 +73,7 @@ impl FromRow<'_, PgRow> for ConversationRow {
             is_active: row.try_get("is_active")?,
             is_pinned: row.try_get("is_pinned")?,
             tags: tags.0,
+            is_incomplete: row.try_get("is_incomplete")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
         })

@@ -23,6 +23,8 @@ pub(crate) enum View {
     Messages,
     Conversations,
     MessageFacts,
+    /// Computed from the facts some time after these.
+    MessageStats,
 }
 
 impl View {
@@ -33,7 +35,7 @@ impl View {
             Self::StatusHistory => "account_status_history",
             Self::Messages => "messages",
             Self::Conversations => "conversations",
-            Self::MessageFacts => "message_facts",
+            Self::MessageFacts | Self::MessageStats => "message_facts",
         }
     }
 
@@ -41,7 +43,7 @@ impl View {
     pub(crate) const fn aggregates(self) -> &'static [&'static str] {
         match self {
             Self::Accounts | Self::StatusHistory => &["account"],
-            Self::Messages | Self::MessageFacts => &["message"],
+            Self::Messages | Self::MessageFacts | Self::MessageStats => &["message"],
             Self::Conversations => &["conversation", "message"],
         }
     }

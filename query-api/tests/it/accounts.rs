@@ -303,6 +303,22 @@ async fn conversations_show_who_wrote_last() {
     world.conversation(id(32), outgoing).await;
     let other = json!({"account_id": id(2), "conversation_id": "S:1"});
     world.conversation(id(33), other).await;
+    world
+        .update(
+            "insert into views_g1.checkpoints (projection, topic, partition, next_offset, generation)
+             values ('conversations', 't', 0, 1, 1)",
+        )
+        .await;
+    world
+        .update(&format!(
+            "insert into views_g1.dead_letters (projection, aggregate_type, aggregate_id, tenant_id, topic, partition,
+               sequence, last_sequence, event_type, epoch, transaction_id, position, fingerprint, error, incomplete_rows)
+             values ('conversations', 'message', '{}', '{}', 't', 0, 3, 3, 'MessageSent', 1, 7, 8, 'f', 'e', '{{{}}}')",
+            id(5),
+            crate::support::TENANT_A,
+            id(0x20)
+        ))
+        .await;
     let answer = world.get(&format!("/api/v1/accounts/{}/conversations", id(1))).await;
     insta::assert_json_snapshot!("conversations", answer.body);
 }

@@ -218,6 +218,55 @@ async fn several_tokens_must_all_be_met_and_rubbish_is_malformed() {
 }
 
 #[tokio::test]
+async fn hourly_statistics_are_waited_for_until_what_the_facts_hold_is_computed() {
+    let world = World::new().await;
+    reach(&world, "message_facts", "message", 5).await;
+    let met = async |wait: &str| {
+        let token = token(&world, "message", id(7), 5);
+        let headers = [
+            ("authorization", "Bearer dev-token-a"),
+            ("weft-consistency", token.as_str()),
+            ("prefer", wait),
+        ];
+        let query =
+            "{ messageStats(from: \"2026-02-01T00:00:00Z\", to: \"2026-02-01T01:00:00Z\", interval: HOUR) { total } }";
+        let answer = world.graphql_with(json!({"query": query}), &headers).await;
+        answer.headers["weft-consistency-met"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(met("wait=0").await, "true", "no hour is dirty");
+    let dirty = |tenant| {
+        format!(
+            "insert into views_g1.dirty_hours (tenant_id, account_id, hour)
+             values ('{tenant}', '{}', '2026-02-01T00:00:00Z')",
+            id(1)
+        )
+    };
+    world.update(&dirty(crate::support::TENANT_B)).await;
+    assert_eq!(met("wait=0").await, "true", "another tenant's hour is dirty");
+    world.update(&dirty(crate::support::TENANT_A)).await;
+    world
+        .update("update views_g1.statistics_passes set began = 4, ended = 3")
+        .await;
+    assert_eq!(met("wait=0").await, "false");
+    // A computation that had begun may not have seen it; one that begins later has.
+    world
+        .update("update views_g1.statistics_passes set ended = began")
+        .await;
+    assert_eq!(met("wait=0").await, "false");
+    let waited = met("wait=5");
+    tokio::pin!(waited);
+    let pass = "with ended as (update views_g1.statistics_passes set began = began + 1, ended = began + 1)
+                select pg_notify('weft_checkpoints', 'message_stats_hourly')::text";
+    let met = loop {
+        tokio::select! {
+            met = &mut waited => break met,
+            ended = sqlx::query(pass).execute(&world.admin) => drop(ended.unwrap()),
+        }
+    };
+    assert_eq!(met, "true");
+}
+
+#[tokio::test]
 async fn graphql_waits_for_what_its_fields_read_and_says_it_in_its_extensions() {
     let world = World::new().await;
     world.account(id(1), json!({})).await;

@@ -34,6 +34,8 @@ struct Conversation {
     is_active: bool,
     is_pinned: bool,
     tags: Vec<String>,
+    /// Whether events are missing here, because a stream that they belong to was put aside.
+    is_incomplete: bool,
 }
 
 /// A page of an account's conversations.
@@ -84,6 +86,7 @@ pub(crate) async fn handler(
         unread_count: shown.row.unread_count,
         is_active: shown.row.is_active,
         is_pinned: shown.row.is_pinned,
+        is_incomplete: shown.row.is_incomplete,
         tags: shown.row.tags,
     });
     Ok(Json(Conversations {
