@@ -70,25 +70,19 @@ async fn publish_again(from: Place, config: Config) -> Result<(), Failure> {
 async fn start_over(config: &Config, log: &PgPool) -> Result<(), Failure> {
     let views = log::open("views.projector_url", config.views.projector_url.expose())?;
     let prefix = &config.kafka.topic_prefix;
-    for (pool, table, statement) in [
-        (
-            &views,
-            "views.checkpoints",
-            "update views.checkpoints set next_offset = 0 where starts_with(topic, $1)",
-        ),
-        (
-            log,
-            "workers.checkpoints",
-            "update workers.checkpoints set next_offset = 0 where starts_with(topic, $1)",
-        ),
-    ] {
-        let updated = sqlx::query(statement).bind(prefix).execute(pool).await;
-        updated.map_err(|error| {
-            Failure::new(format!(
-                "{table}: {error}; the next publication has begun, so say this command again when that is mended"
-            ))
-        })?;
-    }
+    let failed = |table, error| {
+        Failure::new(format!(
+            "{table}: {error}; the next publication has begun, so say this command again when that is mended"
+        ))
+    };
+    weft_projectors::checkpoint::start_over(&views, prefix)
+        .await
+        .map_err(|error| failed("the views' checkpoints", error))?;
+    sqlx::query("update workers.checkpoints set next_offset = 0 where starts_with(topic, $1)")
+        .bind(prefix)
+        .execute(log)
+        .await
+        .map_err(|error| failed("workers.checkpoints", error))?;
     Ok(())
 }
 

@@ -40,8 +40,23 @@ pub enum ProjectionError {
     #[error("the log cannot be read on: {0}")]
     LogStopped(PartitionError),
     /// The topics carry another log's events.
-    #[error("log replaced: the view was made from log {known}, but events of log {found} come: it must be rebuilt")]
+    #[error(
+        "log replaced: the view was made from log {known}, but events of log {found} come: rebuild it with `weft replay --all`"
+    )]
     LogReplaced { known: Uuid, found: Uuid },
+    /// The log was restored, failed over with a loss or imported since the view was made: the view may hold events that
+    /// the log has lost.
+    #[error(
+        "log adopted: the view was made in epoch {known} of the log, which is in epoch {found} now: rebuild it with \
+         `weft replay --all` (docs/operations/restore.md)"
+    )]
+    LogAdopted { known: i16, found: i16 },
+    /// The offsets mean nothing here.
+    #[error(
+        "kafka.brokers leads to the cluster {found}, but the view was read from {known}: publish the log there with \
+         `weft relay --from` (docs/operations/kafka-lost.md)"
+    )]
+    KafkaReplaced { known: String, found: String },
     /// Who else projects is not known yet.
     #[error("{0}")]
     Members(String),
@@ -53,7 +68,13 @@ pub enum ProjectionError {
 impl ProjectionError {
     /// Waiting does not help: only a person, or another program, does.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::LogReplaced { .. } | Self::LogIncomplete { .. })
+        matches!(
+            self,
+            Self::LogReplaced { .. }
+                | Self::LogAdopted { .. }
+                | Self::KafkaReplaced { .. }
+                | Self::LogIncomplete { .. }
+        )
     }
 
     /// The same events fail in the same way for ever: a first event that creates nothing, or data that Postgres refuses

@@ -127,7 +127,7 @@ async fn beyond(log: &PgPool, order: LogOrder) -> Result<bool, sqlx::Error> {
     .await
 }
 
-/// Every checkpoint of a read model names an event of this log.
+/// Every checkpoint of a read model names an event of this log, or the beginning of an epoch of it.
 async fn view_checkpoints(views: &PgPool, log: &PgPool, head: LogOrder) -> Result<Vec<String>, sqlx::Error> {
     let log_id: uuid::Uuid = sqlx::query_scalar("select log_id from log_identity")
         .fetch_one(log)
@@ -153,7 +153,7 @@ async fn view_checkpoints(views: &PgPool, log: &PgPool, head: LogOrder) -> Resul
             problems.push(format!(
                 "{name}: made from the log {known}, this is {log_id}: rebuild it"
             ));
-        } else if at != LogOrder::default() && !stands(log, at).await? {
+        } else if at.position != 0 && !stands(log, at).await? {
             let place = if at > head {
                 "beyond the log"
             } else {

@@ -84,6 +84,13 @@ impl EventConsumer {
         })
     }
 
+    /// Kafka's own name of the cluster; `None` where it does not answer. Remembered by the client once it was told.
+    pub async fn cluster_id(&self) -> Option<String> {
+        let consumer = Arc::clone(&self.consumer);
+        let asked = tokio::task::spawn_blocking(move || consumer.client().fetch_cluster_id(PATIENCE));
+        asked.await.unwrap_or_default()
+    }
+
     /// The first offset that Kafka still has of each assigned partition; those that it does not tell are left out.
     pub async fn first_offsets(&self) -> HashMap<TopicPartition, i64> {
         let both = self.watermarks().await.into_iter();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weft_domain::LogOrder;
 use weft_platform::kafka::{EventRecord, InvalidRecord, TopicPartition};
 
-use crate::checkpoint::{Advance, Checkpoint};
+use crate::checkpoint::{Advance, Checkpoint, LogIdentity};
 use crate::error::{PartitionError, ProjectionError, Stopped};
 use crate::event::{Decoded, Event, EventPlace, order_of};
 use crate::parked::Fault;
@@ -54,6 +54,8 @@ pub struct Taken {
 pub struct Progress {
     pub checkpoints: BTreeMap<TopicPartition, Checkpoint>,
     stopped: HashSet<TopicPartition>,
+    /// The log's own, where a checkpoint does not name its epoch yet.
+    log: Option<LogIdentity>,
 }
 
 impl Progress {
@@ -61,7 +63,13 @@ impl Progress {
         Self {
             checkpoints,
             stopped: HashSet::new(),
+            log: None,
         }
+    }
+
+    /// Checkpoints that name no epoch of the log take this one.
+    pub fn of_log(&mut self, log: LogIdentity) {
+        self.log = Some(log);
     }
 
     pub fn at(&self, partition: &TopicPartition) -> Checkpoint {
@@ -91,7 +99,7 @@ impl Progress {
                 .as_ref()
                 .map_err(Clone::clone)
                 .map_err(PartitionError::from)
-                .and_then(|record| read(record, &at))
+                .and_then(|record| read(record, &at, self.log))
             {
                 Ok(Read::Gap(before)) => {
                     taken.gap = Some(Gap {
@@ -101,7 +109,7 @@ impl Progress {
                     });
                     return Ok(taken);
                 }
-                Ok(Read::Replaced(known, found)) => return Err(ProjectionError::LogReplaced { known, found }),
+                Ok(Read::Foreign(error)) => return Err(error),
                 Ok(Read::Item(what, to)) => {
                     reached.insert(partition.clone(), to);
                     taken.items.push(Item {
@@ -153,19 +161,29 @@ enum Read {
     Item(What, Checkpoint),
     /// Events before this one are missing.
     Gap(LogOrder),
-    /// Of another log than the one known.
-    Replaced(uuid::Uuid, uuid::Uuid),
+    /// Of another log, or another epoch of it, than the one known.
+    Foreign(ProjectionError),
 }
 
-fn read(record: &EventRecord, at: &Checkpoint) -> Result<Read, PartitionError> {
-    if let Some(known) = at.log_id.filter(|known| *known != record.log_id) {
-        return Ok(Read::Replaced(known, record.log_id));
+fn read(record: &EventRecord, at: &Checkpoint, log: Option<LogIdentity>) -> Result<Read, PartitionError> {
+    let log = log.filter(|log| log.log_id == record.log_id);
+    let known = Checkpoint {
+        log_epoch: at.log_epoch.or(log.map(|log| log.epoch)),
+        ..*at
+    };
+    let found = LogIdentity {
+        log_id: record.log_id,
+        epoch: record.epoch,
+    };
+    if let Err(error) = found.check(&known) {
+        return Ok(Read::Foreign(error));
     }
     let order = order_of(record);
     let to = Checkpoint {
         next_offset: record.offset + 1,
         high_water: at.high_water.max(order),
         log_id: Some(record.log_id),
+        log_epoch: known.log_epoch,
     };
     if order <= at.high_water {
         return Ok(Read::Item(What::Nothing, to));

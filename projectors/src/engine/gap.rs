@@ -5,7 +5,7 @@ use weft_log_reader::{RawEvent, Tail, read_raw_stream};
 use weft_platform::kafka::partition_for;
 
 use super::{Gap, Item, Projection, Session, What};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, LogIdentity};
 use crate::error::{ProjectionError, Stopped};
 use crate::event::{Decoded, Event};
 use crate::metric;
@@ -19,14 +19,9 @@ impl<P: Projection> Session<'_, P> {
     /// partition where the log holds an event that this program cannot read.
     pub(super) async fn close(&mut self, gap: &Gap) -> Result<Option<Stopped>, ProjectionError> {
         let partition = &gap.partition;
-        let log_id: Uuid = sqlx::query_scalar("select log_id from log_identity")
-            .fetch_one(&self.engine.log)
-            .await
-            .map_err(weft_log_reader::LoadError::from)?;
+        let log = LogIdentity::read(&self.engine.log).await?;
         let at = self.progress.at(partition);
-        if let Some(known) = at.log_id.filter(|known| *known != log_id) {
-            return Err(ProjectionError::LogReplaced { known, found: log_id });
-        }
+        log.check(&at)?;
         let aggregate = self.engine.kafka.aggregate_of(&partition.topic).unwrap_or_default();
         let count = self.engine.kafka.partition_count(aggregate);
         let mut tail = Tail::new(self.engine.log.clone(), at.high_water).of(&[aggregate]);
@@ -61,7 +56,8 @@ impl<P: Projection> Session<'_, P> {
                     to: Some(Checkpoint {
                         next_offset: at.next_offset,
                         high_water: raw.order,
-                        log_id: Some(log_id),
+                        log_id: Some(log.log_id),
+                        log_epoch: Some(log.epoch),
                     }),
                     what: What::of(decoded),
                 });

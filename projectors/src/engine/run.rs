@@ -7,7 +7,7 @@ use weft_platform::health::Health;
 use weft_platform::kafka::{EventConsumer, TopicPartition};
 
 use super::{Backoff, Gap, Projection, Session};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::ProjectionError;
 use crate::generation::Generation;
 use crate::members::Shares;
@@ -108,6 +108,8 @@ impl Engine {
             .map(|(partition, at)| (partition.clone(), at.next_offset))
             .collect();
         let consumer = EventConsumer::assign_at(&self.kafka, P::NAME, &offsets)?;
+        let mut cluster = None;
+        self.stay_with::<P>(&consumer, &partitions, &mut cluster).await?;
         let mut stopped = Vec::new();
         for gap in lost(&consumer, &checkpoints).await {
             stopped.extend(session.close(&gap).await?);
@@ -125,8 +127,26 @@ impl Engine {
                 records = consumer.next_records(P::MAX_BATCH, P::LINGER) => records?,
                 () = shares.changed() => return Ok(Interrupted::Shares),
             };
+            self.stay_with::<P>(&consumer, &partitions, &mut cluster).await?;
             stopped = session.apply(records).await?;
         }
+    }
+
+    /// Offsets mean something in one Kafka cluster only. One that does not tell its name yet is asked again.
+    async fn stay_with<P: Projection>(
+        &self,
+        consumer: &EventConsumer,
+        partitions: &[TopicPartition],
+        met: &mut Option<String>,
+    ) -> Result<(), ProjectionError> {
+        let Some(found) = consumer.cluster_id().await else {
+            return Ok(());
+        };
+        if met.as_ref() != Some(&found) {
+            checkpoint::meet_cluster(&self.pool, P::NAME, partitions, &found).await?;
+            *met = Some(found);
+        }
+        Ok(())
     }
 }
 

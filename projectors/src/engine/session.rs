@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 use weft_platform::kafka::{EventRecord, InvalidRecord, TopicPartition};
 
 use super::{Engine, Item, Progress, Projection, What};
-use crate::checkpoint::{self, Advance};
+use crate::checkpoint::{self, Advance, LogIdentity};
 use crate::error::{ProjectionError, Stopped};
 use crate::event::{Event, Stream};
 use crate::metric;
@@ -36,10 +36,19 @@ impl<'s, P: Projection> Session<'s, P> {
         partitions: &[TopicPartition],
     ) -> Result<Self, ProjectionError> {
         let checkpoints = checkpoint::load(&engine.pool, P::NAME, engine.generation, partitions).await?;
+        let is_new = checkpoints.values().any(|at| at.log_epoch.is_none());
+        let mut progress = Progress::new(checkpoints);
+        if is_new {
+            // A log that is away is asked by the next session.
+            match LogIdentity::read(&engine.log).await {
+                Ok(log) => progress.of_log(log),
+                Err(error) => tracing::debug!(%error, "the log does not tell its epoch"),
+            }
+        }
         Ok(Self {
             engine,
             projection,
-            progress: Progress::new(checkpoints),
+            progress,
             parked: Parked::new(),
         })
     }

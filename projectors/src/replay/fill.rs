@@ -8,13 +8,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use uuid::Uuid;
 use weft_domain::LogOrder;
-use weft_log_reader::{LoadError, Tail};
+use weft_log_reader::{Tail, newest};
 use weft_platform::kafka::{TopicPartition, partition_for};
 
 use super::{Purpose, Replay, ReplayError};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, LogIdentity};
 use crate::clickhouse::message_facts::MessageFacts;
 use crate::clickhouse::message_stats_hourly;
 use crate::engine::{Engine, Item, Projection, Session, What};
@@ -38,7 +37,7 @@ pub struct Page {
     items: Vec<PageItem>,
     /// Every event up to here was in this page or one before it.
     end: LogOrder,
-    log_id: Uuid,
+    log: LogIdentity,
 }
 
 #[derive(Clone, Debug)]
@@ -91,13 +90,29 @@ impl Replay {
                 Purpose::Until(until) => partitions.into_iter().map(|partition| (partition, until)).collect(),
                 Purpose::HandOver | Purpose::Check => {
                     let at = checkpoint::load(&live.pool, projection.name(), live.generation, &partitions).await?;
-                    at.into_iter()
-                        .map(|(partition, at)| (partition, at.high_water))
-                        .collect()
+                    let mut limits = BTreeMap::new();
+                    for (partition, at) in at {
+                        limits.insert(partition, self.limit(&live, &at).await?);
+                    }
+                    limits
                 }
             });
         }
         Ok(limits)
+    }
+
+    /// Where a partition of the live generation stands. Where that is of another log or epoch, whose places mean nothing,
+    /// the log's end, and at least all that is older than its present epoch: what the log has lost is not taken again from
+    /// Kafka.
+    pub(super) async fn limit(&self, live: &Engine, at: &Checkpoint) -> Result<LogOrder, ReplayError> {
+        if self.log.check(at).is_ok() {
+            return Ok(at.high_water);
+        }
+        let newest = newest(&live.log).await.map_err(ProjectionError::from)?;
+        Ok(newest.max(LogOrder {
+            epoch: self.log.epoch,
+            ..LogOrder::default()
+        }))
     }
 
     /// Brings every projection to its limits.
@@ -146,10 +161,6 @@ impl Replay {
         progress: &mut FillProgress,
         told: &mut impl FnMut(FillProgress),
     ) -> Result<(), ReplayError> {
-        let log_id: Uuid = sqlx::query_scalar("select log_id from log_identity")
-            .fetch_one(&engine.log)
-            .await
-            .map_err(|error| ProjectionError::from(LoadError::from(error)))?;
         let mut aggregates: Vec<&str> = self.projections.iter().flat_map(|p| p.aggregates()).copied().collect();
         aggregates.sort_unstable();
         aggregates.dedup();
@@ -187,7 +198,8 @@ impl Replay {
             progress.events += raw.len() as u64;
             progress.position = raw.last().map_or(to, |last| last.order).position;
             let end = if is_last { to } else { tail.after() };
-            let page = Arc::new(Page { items, end, log_id });
+            let log = self.log;
+            let page = Arc::new(Page { items, end, log });
             for sender in senders {
                 if sender.send(Arc::clone(&page)).await.is_err() {
                     return Ok(());
@@ -234,7 +246,7 @@ pub(crate) async fn fill<P: Projection>(
             }
             items.push(Item {
                 partition: item.partition.clone(),
-                to: Some(at_place(item.order, page.log_id)),
+                to: Some(at_place(item.order, page.log)),
                 what: item.what.clone(),
             });
         }
@@ -243,7 +255,7 @@ pub(crate) async fn fill<P: Projection>(
             let end = page.end.min(*limit);
             (session.progress().at(partition).high_water < end).then(|| Item {
                 partition: partition.clone(),
-                to: Some(at_place(end, page.log_id)),
+                to: Some(at_place(end, page.log)),
                 what: What::Nothing,
             })
         });
@@ -257,10 +269,11 @@ pub(crate) async fn fill<P: Projection>(
 }
 
 /// Offsets come with the hand-over.
-const fn at_place(high_water: LogOrder, log_id: Uuid) -> Checkpoint {
+const fn at_place(high_water: LogOrder, log: LogIdentity) -> Checkpoint {
     Checkpoint {
         next_offset: 0,
         high_water,
-        log_id: Some(log_id),
+        log_id: Some(log.log_id),
+        log_epoch: Some(log.epoch),
     }
 }

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
-use weft_domain::LogOrder;
 use weft_platform::kafka::TopicPartition;
 
 use super::fill::FillProgress;
 use super::{Replay, ReplayError, drop_generation, order};
-use crate::checkpoint::MOVED;
+use crate::checkpoint::{Checkpoint, MOVED};
 use crate::engine::Tables;
 use crate::generation::Generation;
 use crate::migrate;
@@ -30,7 +29,7 @@ impl Replay {
         for projection in &self.projections {
             let engine = self.world.live(projection.name()).await?;
             let rows = sqlx::query(&format!(
-                "select topic, partition, epoch, transaction_id, position from {}.checkpoints
+                "select topic, partition, epoch, transaction_id, position, log_id, log_epoch from {}.checkpoints
                  where projection = $1 and generation = $2 order by topic, partition for update",
                 engine.generation.schema()
             ))
@@ -38,14 +37,21 @@ impl Replay {
             .bind(engine.generation.number())
             .fetch_all(&mut *locking)
             .await?;
-            let places = rows.iter().map(|row| {
+            let mut places = BTreeMap::new();
+            for row in &rows {
                 let partition = TopicPartition {
                     topic: row.try_get("topic")?,
                     partition: row.try_get("partition")?,
                 };
-                Ok((partition, order(row)?))
-            });
-            limits.push(places.collect::<Result<BTreeMap<TopicPartition, LogOrder>, sqlx::Error>>()?);
+                let at = Checkpoint {
+                    next_offset: 0,
+                    high_water: order(row)?,
+                    log_id: row.try_get("log_id")?,
+                    log_epoch: row.try_get("log_epoch")?,
+                };
+                places.insert(partition, self.limit(&engine, &at).await?);
+            }
+            limits.push(places);
             live.push(engine.generation);
         }
         self.round(limits, &mut FillProgress::default(), &mut |_| {}).await?;
@@ -86,8 +92,8 @@ impl Replay {
             let name = projection.name();
             sqlx::query(&format!(
                 "update {}.checkpoints ours
-                 set next_offset = live.next_offset, epoch = live.epoch, transaction_id = live.transaction_id,
-                     position = live.position, log_id = live.log_id, updated_at = clock_timestamp()
+                 set next_offset = case when live.log_id <> $2 or live.log_epoch < $3 then 0 else live.next_offset end,
+                     cluster_id = live.cluster_id, updated_at = clock_timestamp()
                  from {}.checkpoints live
                  where ours.projection = $1 and live.projection = $1 and ours.topic = live.topic
                    and ours.partition = live.partition",
@@ -95,6 +101,8 @@ impl Replay {
                 before.schema()
             ))
             .bind(name)
+            .bind(self.log.log_id)
+            .bind(self.log.epoch)
             .execute(&mut *transaction)
             .await?;
             // Fences whoever still writes the one before.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{Connection, Row};
+use uuid::Uuid;
 use weft_domain::LogOrder;
 
 use crate::RunError;
+use crate::checkpoint::{Checkpoint, LogIdentity};
 use crate::error::ProjectionError;
 use crate::generation::Generation;
 use crate::migrate::{self, MigrateError};
@@ -59,6 +61,8 @@ pub struct Replay {
     pub generation: Generation,
     projections: Vec<Box<dyn AnyProjection>>,
     purpose: Purpose,
+    /// What it is made from.
+    log: LogIdentity,
     /// It was begun before, and is gone on with.
     pub resumed: bool,
     /// Keeps others away until it is closed.
@@ -75,7 +79,20 @@ impl Replay {
         let lock = lock(&world).await?;
         let pool = world.engine(Generation::FIRST)?.pool;
         let names: Vec<&str> = projections.iter().map(|projection| projection.name()).collect();
-        let begun = unended(&pool, &names, purpose).await?;
+        let log = LogIdentity::read(&world.engine(Generation::FIRST)?.log)
+            .await
+            .map_err(ProjectionError::from)?;
+        let mut begun = unended(&pool, &names, purpose).await?;
+        if let Some(generation) = begun
+            && foreign(&world, generation, &names, log).await?.is_some()
+        {
+            tracing::warn!(
+                generation = generation.number(),
+                "begun in another epoch of the log: begins anew"
+            );
+            drop_generation(&world, generation).await?;
+            begun = None;
+        }
         let generation = match begun {
             Some(generation) => generation,
             None => insert(&pool, &names, purpose).await?,
@@ -87,6 +104,7 @@ impl Replay {
             generation,
             projections,
             purpose,
+            log,
             resumed: begun.is_some(),
             _lock: lock,
         })
@@ -104,6 +122,12 @@ impl Replay {
             .flatten();
         let generation = Generation::new(previous.ok_or(ReplayError::NothingBefore(name))?);
         migrate::generation(&world.config, generation).await?;
+        let log = LogIdentity::read(&world.engine(generation)?.log)
+            .await
+            .map_err(ProjectionError::from)?;
+        if let Some(error) = foreign(&world, generation, &[name], log).await? {
+            return Err(error.into());
+        }
         // It was fenced when the other took over. Nobody else writes it: the name shows the other one.
         sqlx::query("update checkpoints set generation = $2 where projection = $1")
             .bind(name)
@@ -115,6 +139,7 @@ impl Replay {
             generation,
             projections: vec![projection],
             purpose: Purpose::HandOver,
+            log,
             resumed: true,
             _lock: lock,
         })
@@ -160,6 +185,36 @@ async fn unended(pool: &PgPool, names: &[&str], purpose: Purpose) -> Result<Opti
     .fetch_optional(pool)
     .await?;
     Ok(number.map(Generation::new))
+}
+
+/// Why a generation cannot be gone on with: it was made from another log, or in another epoch of it.
+async fn foreign(
+    world: &World,
+    generation: Generation,
+    names: &[&str],
+    log: LogIdentity,
+) -> Result<Option<ProjectionError>, ReplayError> {
+    let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(format!("{}.checkpoints", generation.schema()))
+        .fetch_one(&world.engine(Generation::FIRST)?.pool)
+        .await?;
+    if !there {
+        return Ok(None);
+    }
+    let rows: Vec<(Option<Uuid>, Option<i16>)> =
+        sqlx::query_as("select distinct log_id, log_epoch from checkpoints where projection = any($1)")
+            .bind(names)
+            .fetch_all(&world.engine(generation)?.pool)
+            .await?;
+    let mut errors = rows.into_iter().filter_map(|(log_id, log_epoch)| {
+        let at = Checkpoint {
+            log_id,
+            log_epoch,
+            ..Checkpoint::default()
+        };
+        log.check(&at).err()
+    });
+    Ok(errors.next())
 }
 
 async fn insert(pool: &PgPool, names: &[&str], purpose: Purpose) -> Result<Generation, sqlx::Error> {

@@ -1,12 +1,16 @@
 use std::collections::HashMap;
 
 use uuid::Uuid;
+use weft_platform::testing::until;
 use weft_projectors::accounts::Accounts;
+use weft_projectors::checkpoint::start_over;
 use weft_projectors::conversations::Conversations;
 use weft_projectors::engine::Session;
 use weft_projectors::error::{PartitionError, ProjectionError};
 
 use crate::support::history::History;
+use crate::support::log::log_of;
+use crate::support::running::{Running, applied, publish};
 use crate::support::stores::Stores;
 use crate::support::{project, read, rows};
 
@@ -87,6 +91,62 @@ async fn another_logs_events_stop_the_projection_for_good() {
         error.is_final() && error.to_string().starts_with("log replaced"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_event_of_another_epoch_stops_the_projection_and_a_new_view_reads_all_epochs() {
+    let mut stores = Stores::views().await;
+    let fresh = stores.twin().await;
+    let mut records = History::of_everything(&stores.config.kafka, 27, 300).of("account");
+    let log = log_of(&mut stores.engine, &records).await;
+    project(&stores.engine, &Accounts, &records[..10], 10).await;
+    for record in &mut records[10..] {
+        record.epoch = 2;
+    }
+    weft_log_writer::adopt(&log.log.admin_pool().await).await.unwrap();
+    let before = rows(&stores.engine, "accounts").await;
+    for _ in 0..2 {
+        let mut session = Session::open(&stores.engine, &Accounts).await.unwrap();
+        let error = session.apply(read(&records[10..])).await.unwrap_err();
+        assert!(
+            error.is_final() && matches!(error, ProjectionError::LogAdopted { known: 1, found: 2 }),
+            "{error}"
+        );
+    }
+    assert_eq!(rows(&stores.engine, "accounts").await, before);
+    let mut engine = fresh.engine.clone();
+    engine.log = stores.engine.log.clone();
+    project(&engine, &Accounts, &records, 7).await;
+    assert!(rows(&engine, "accounts").await.len() >= before.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_kafka_stops_the_projection_until_it_starts_over() {
+    let stores = Stores::with_topics().await;
+    let history = History::of_everything(&stores.config.kafka, 28, 300);
+    Session::open(&stores.engine, &Accounts).await.unwrap();
+    sqlx::query("update checkpoints set cluster_id = 'another' where projection = 'accounts'")
+        .execute(&stores.engine.pool)
+        .await
+        .unwrap();
+    publish(&stores, &history.records).await;
+    let running = Running::start(stores.config.clone());
+    until("the projection stops", async || {
+        let parts = running.health.parts();
+        let detail = &parts.get("projection accounts")?.detail;
+        detail.contains("but the view was read from another").then_some(())
+    })
+    .await;
+    assert_eq!(rows(&stores.engine, "accounts").await, Vec::<String>::new());
+    start_over(&stores.engine.pool, &stores.config.kafka.topic_prefix)
+        .await
+        .unwrap();
+    let accounts = history.of("account").len() as i64;
+    until("it goes on", async || {
+        (applied(&stores, "accounts").await == accounts).then_some(())
+    })
+    .await;
+    running.stop().await;
 }
 
 #[tokio::test]
