@@ -164,7 +164,7 @@ fn show(letters: &[DeadLetter]) {
     }
     println!("{table}");
     println!(
-        "the events: weft log show {} {}",
+        "the events: weft log show {}/{}",
         letters[0].aggregate_type, letters[0].aggregate_id
     );
 }

@@ -118,18 +118,31 @@ async fn rebuild(replay: Replay) -> Result<bool, Failure> {
     Ok(equal)
 }
 
-/// Shows how far it is, how fast, and how long it will take.
+/// Between two lines of progress where standard error is no terminal.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Shows how far it is, how fast, and how long it will take: as a bar, or line by line where there is no terminal.
 pub(crate) async fn fill(replay: &Replay) -> Result<(), Failure> {
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(4));
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {msg}  ETA {eta}");
     bar.set_style(style.map_err(Failure::new)?);
     let began = std::time::Instant::now();
+    let mut told: Option<std::time::Instant> = None;
     let rate = |progress: FillProgress, took: Duration| progress.events as f64 / took.as_secs_f64().max(0.001);
     let filled = replay.fill(|progress| {
         bar.set_length(progress.last_position.max(1).cast_unsigned());
         bar.set_position(progress.position.max(0).cast_unsigned());
         let rate = rate(progress, began.elapsed());
-        bar.set_message(format!("{} events, {rate:.0}/s", progress.events));
+        let message = format!("{} events, {rate:.0}/s", progress.events);
+        if bar.is_hidden() && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            told = Some(std::time::Instant::now());
+            let percent = 100 * progress.position / progress.last_position.max(1);
+            eprintln!(
+                "{message}, {percent} % of the log, ETA {:.0} s",
+                bar.eta().as_secs_f64()
+            );
+        }
+        bar.set_message(message);
     });
     let filled = filled.await.map_err(Failure::new)?;
     bar.finish_and_clear();

@@ -21,6 +21,7 @@ mod row;
 pub mod shape;
 pub mod status;
 mod store;
+mod unopened;
 pub mod world;
 
 use std::sync::Arc;

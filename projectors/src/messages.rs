@@ -20,15 +20,20 @@ use crate::error::ProjectionError;
 use crate::event::Event;
 use crate::row::{bind_columns, column, log_order, word};
 use crate::shape::{Shape, Versioned, fold_rows};
+use crate::unopened::Unopened;
 
 #[derive(Debug)]
 pub struct Messages {
     keys: KeyStore,
+    unopened: Unopened,
 }
 
 impl Messages {
-    pub const fn new(keys: KeyStore) -> Self {
-        Self { keys }
+    pub fn new(keys: KeyStore) -> Self {
+        Self {
+            keys,
+            unopened: Unopened::new(),
+        }
     }
 }
 
@@ -49,6 +54,8 @@ impl Projection for Messages {
     async fn prepare(&self, events: &[Event]) -> Result<Contents, ProjectionError> {
         let (ids, sealed): (Vec<Uuid>, Vec<SealedParts>) = events.iter().filter_map(sealed_content).unzip();
         let opened = self.keys.open_all(&sealed).await?;
+        let unopened = opened.iter().filter(|opened| matches!(opened, Opened::Sealed)).count();
+        self.unopened.add(unopened as u64);
         Ok(ids
             .into_iter()
             .zip(opened)
@@ -233,11 +240,7 @@ fn readable(message: Uuid, opened: Opened<Vec<u8>>) -> Option<Value> {
         Opened::Open(json) => serde_json::from_slice(&json)
             .inspect_err(|error| tracing::warn!(%message, %error, "a message's content is no JSON"))
             .ok(),
-        Opened::Erased => None,
-        Opened::Sealed => {
-            tracing::warn!(%message, "a message's content does not open with this process's keys");
-            None
-        }
+        Opened::Erased | Opened::Sealed => None,
     }
 }
 

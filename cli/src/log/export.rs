@@ -1,22 +1,25 @@
 //! `weft log export`: the events themselves, as they are stored.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use weft_domain::LogOrder;
 use weft_log_reader::{Tail, newest};
 
 use super::line::{self, Filter};
-use super::place::Place;
+use super::place::{Place, shown};
 use super::progress::Progress;
 use super::{Failure, PAGE};
 
 /// Level of compression: a third of the size at a few hundred MB/s.
 const ZSTD_LEVEL: i32 = 3;
+/// Events read between two places that an interrupted export can go on from.
+const SETTLE_EVERY: u64 = 20_000;
 
 #[derive(Args)]
 pub(crate) struct ExportArgs {
@@ -29,7 +32,7 @@ pub(crate) struct ExportArgs {
     #[command(flatten)]
     filter: Filter,
     /// File to write, compressed where its name ends in .zst; it appears under this name only when it is complete.
-    /// Standard output by default
+    /// Interrupted, the same call goes on with it. Standard output by default
     #[arg(short, long)]
     output: Option<PathBuf>,
 }
@@ -42,12 +45,23 @@ struct Exported {
 }
 
 pub(crate) async fn run(args: ExportArgs, pool: &PgPool) -> Result<(), Failure> {
-    let exported = match args.output.clone() {
-        None => export(&args, pool, io::stdout()).await?,
+    let exported = match &args.output {
+        None => {
+            let out = Output::new(Hashed::new(io::stdout()), false).map_err(Failure::new)?;
+            export(&args, pool, out, None).await?
+        }
         Some(path) => {
-            let part = Part::create(&path)?;
-            let exported = export(&args, pool, &part.file).await?;
-            part.finish()?;
+            let log_id: uuid::Uuid = sqlx::query_scalar("select log_id from log_identity")
+                .fetch_one(pool)
+                .await
+                .map_err(Failure::new)?;
+            let call = format!("{log_id} {:?} {:?} {:?}", args.from, args.to, args.filter);
+            let mut part = Part::new(path, call);
+            let file = part.open().map_err(|error| part.failure(&error))?;
+            let compressed = path.extension().is_some_and(|end| end == "zst");
+            let out = Output::new(file, compressed).map_err(Failure::new)?;
+            let exported = export(&args, pool, out, Some(&mut part)).await?;
+            part.finish().map_err(|error| part.failure(&error))?;
             exported
         }
     };
@@ -55,33 +69,35 @@ pub(crate) async fn run(args: ExportArgs, pool: &PgPool) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Writes what `args` name to `out`, which is flushed, but not synced, at the end.
-async fn export(args: &ExportArgs, pool: &PgPool, out: impl Write) -> Result<Exported, Failure> {
+/// Writes what `args` name to `out`, which is flushed, but not synced, at the end; from where `part` was left, if it was.
+async fn export(
+    args: &ExportArgs,
+    pool: &PgPool,
+    mut out: Output<impl Write>,
+    mut part: Option<&mut Part>,
+) -> Result<Exported, Failure> {
     let from = args.from.order(pool).await?;
     let to = match args.to {
         Some(to) => to.order(pool).await?,
         None => None,
     };
     let newest = newest(pool).await.map_err(Failure::new)?;
-    let after = from.map_or_else(LogOrder::default, |from| LogOrder {
+    let begin = from.map_or_else(LogOrder::default, |from| LogOrder {
         position: from.position - 1,
         ..from
     });
-    let until = to.map_or(newest, |to| to.min(newest));
+    let (mut after, mut until) = (begin, to.map_or(newest, |to| to.min(newest)));
+    let (mut read, mut events, mut settled) = (0, 0, 0);
+    if let Some(mark) = part.as_ref().and_then(|part| part.mark.as_ref()) {
+        (after, until) = (mark.after()?, mark.until()?);
+        (read, events, settled) = (mark.read, mark.events, mark.read);
+        eprintln!("going on after {} events, at {}, to {}", events, mark.after, mark.until);
+    }
     let mut tail = Tail::new(pool.clone(), after).until(until);
-    let mut progress = Progress::new("exported", until.position - after.position.max(0));
-    let compressed = args
-        .output
-        .as_deref()
-        .and_then(Path::extension)
-        .is_some_and(|end| end == "zst");
-    let mut out = Output::new(out, compressed).map_err(Failure::new)?;
-    let (mut read, mut events) = (0, 0);
+    let mut progress = Progress::new("exported", until.position - begin.position.max(0));
     loop {
         let page = tail.next_raw_page(PAGE).await.map_err(Failure::new)?;
-        if page.is_empty() {
-            break;
-        }
+        let Some(last) = page.last() else { break };
         for event in &page {
             let in_time = !matches!(args.from, Place::Time(from) if event.recorded_at < from)
                 && !matches!(args.to, Some(Place::Time(to)) if event.recorded_at >= to);
@@ -92,38 +108,149 @@ async fn export(args: &ExportArgs, pool: &PgPool, out: impl Write) -> Result<Exp
         }
         read += page.len() as u64;
         progress.at(read);
+        if let Some(part) = &mut part
+            && read - settled >= SETTLE_EVERY
+        {
+            settled = read;
+            out = out.settle().map_err(Failure::new)?;
+            let mark = Mark {
+                call: part.call.clone(),
+                after: shown(last.order),
+                until: shown(until),
+                read,
+                events,
+                bytes: out.bytes(),
+            };
+            part.settle(mark).map_err(|error| part.failure(&error))?;
+        }
     }
     let sha256 = out.finish().map_err(Failure::new)?;
     Ok(Exported { events, sha256 })
 }
 
-/// `<file>.part`, which gets its name when it is complete. One that a killed run left is written over.
+/// A place that an interrupted export goes on from: what comes before it is in the file, and synced.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    /// The log and the arguments: another call begins anew.
+    call: String,
+    after: String,
+    until: String,
+    /// Of the log, and written.
+    read: u64,
+    events: u64,
+    /// Of the file.
+    bytes: u64,
+}
+
+impl Mark {
+    fn after(&self) -> Result<LogOrder, Failure> {
+        order(&self.after)
+    }
+
+    fn until(&self) -> Result<LogOrder, Failure> {
+        order(&self.until)
+    }
+}
+
+/// Reads what `shown` wrote.
+fn order(text: &str) -> Result<LogOrder, Failure> {
+    let read = || {
+        let (epoch, order) = text.split_once('/')?;
+        LogOrder::parse(epoch.parse().ok()?, order).ok()
+    };
+    read().ok_or_else(|| {
+        Failure::new(format!(
+            "{text} in the .part.at file is no place in the log: delete that file"
+        ))
+    })
+}
+
+/// `<file>.part`, which gets its name when it is complete, and beside it `<file>.part.at`, from where it is gone on with.
 struct Part {
     path: PathBuf,
     unfinished: PathBuf,
-    file: File,
+    marked: PathBuf,
+    call: String,
+    mark: Option<Mark>,
+    /// Another handle of the file that is written.
+    file: Option<File>,
 }
 
 impl Part {
-    fn create(path: &Path) -> Result<Self, Failure> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file = File::create(&part).map_err(|error| Failure::new(format!("{}: {error}", part.display())))?;
-        Ok(Self {
+    fn new(path: &Path, call: String) -> Self {
+        let named = |end: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        Self {
             path: path.to_owned(),
-            unfinished: part,
-            file,
+            unfinished: named(".part"),
+            marked: named(".part.at"),
+            call,
+            mark: None,
+            file: None,
+        }
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        Failure::new(format!("{}: {error}", self.path.display()))
+    }
+
+    /// The file behind what an interrupted call of the same kind had settled, or an empty one.
+    fn open(&mut self) -> io::Result<Hashed<File>> {
+        let mark = fs::read(&self.marked).ok();
+        let mark = mark.and_then(|mark| serde_json::from_slice::<Mark>(&mark).ok());
+        let mark = mark.filter(|mark| mark.call == self.call);
+        let long_enough = |mark: &Mark| fs::metadata(&self.unfinished).is_ok_and(|file| file.len() >= mark.bytes);
+        self.mark = mark.filter(long_enough);
+        let Some(mark) = &self.mark else {
+            let file = File::create(&self.unfinished)?;
+            self.file = Some(file.try_clone()?);
+            return Ok(Hashed::new(file));
+        };
+        let mut file = File::options().read(true).write(true).open(&self.unfinished)?;
+        file.set_len(mark.bytes)?;
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; 1 << 16];
+        loop {
+            let count = file.read(&mut chunk)?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&chunk[..count]);
+        }
+        file.seek(io::SeekFrom::End(0))?;
+        self.file = Some(file.try_clone()?);
+        Ok(Hashed {
+            out: file,
+            hash,
+            bytes: mark.bytes,
         })
     }
 
+    /// What was written so far is gone on with after a crash, also of the machine.
+    fn settle(&mut self, mark: Mark) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.sync_data()?;
+        }
+        let mut new = self.marked.clone().into_os_string();
+        new.push(".new");
+        fs::write(&new, serde_json::to_vec(&mark)?)?;
+        File::open(&new)?.sync_data()?;
+        fs::rename(&new, &self.marked)
+    }
+
     /// Durable before it has its name.
-    fn finish(self) -> Result<(), Failure> {
-        let named = self
-            .file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.unfinished, &self.path));
-        named.map_err(|error| Failure::new(format!("{}: {error}", self.path.display())))
+    fn finish(&self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.sync_all()?;
+        }
+        fs::rename(&self.unfinished, &self.path)?;
+        match fs::remove_file(&self.marked) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -134,21 +261,43 @@ enum Output<W: Write> {
 }
 
 impl<W: Write> Output<W> {
-    fn new(out: W, compressed: bool) -> io::Result<Self> {
-        let out = BufWriter::with_capacity(
-            1 << 20,
-            Hashed {
-                out,
-                hash: Sha256::new(),
-            },
-        );
-        if !compressed {
-            return Ok(Self::Plain(out));
+    fn new(out: Hashed<W>, compressed: bool) -> io::Result<Self> {
+        let out = BufWriter::with_capacity(1 << 20, out);
+        if compressed {
+            Self::compressed(out)
+        } else {
+            Ok(Self::Plain(out))
         }
+    }
+
+    fn compressed(out: BufWriter<Hashed<W>>) -> io::Result<Self> {
         let mut encoder = zstd::Encoder::new(out, ZSTD_LEVEL)?;
         // So that a file that was cut or changed is found out by whoever decompresses it.
         encoder.include_checksum(true)?;
         Ok(Self::Compressed(encoder))
+    }
+
+    /// Flushes what was written, as a whole frame where it is compressed: a file may have several.
+    fn settle(self) -> io::Result<Self> {
+        match self {
+            Self::Plain(mut out) => {
+                out.flush()?;
+                Ok(Self::Plain(out))
+            }
+            Self::Compressed(encoder) => {
+                let mut out = encoder.finish()?;
+                out.flush()?;
+                Self::compressed(out)
+            }
+        }
+    }
+
+    /// Bytes that were written, without what is not flushed.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Plain(out) => out.get_ref().bytes,
+            Self::Compressed(encoder) => encoder.get_ref().get_ref().bytes,
+        }
     }
 
     /// Flushes, and answers the digest of all that was written.
@@ -188,12 +337,24 @@ impl<W: Write> Write for Output<W> {
 struct Hashed<W> {
     out: W,
     hash: Sha256,
+    bytes: u64,
+}
+
+impl<W> Hashed<W> {
+    fn new(out: W) -> Self {
+        Self {
+            out,
+            hash: Sha256::new(),
+            bytes: 0,
+        }
+    }
 }
 
 impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.hash.update(&bytes[..written]);
+        self.bytes += written as u64;
         Ok(written)
     }
 

@@ -39,7 +39,7 @@ pub struct TableDiff {
 pub struct Difference {
     /// Its primary key, as a row's text.
     pub key: String,
-    /// `missing`, `surplus`, or the columns that differ; no values.
+    /// `missing`, `surplus`, or the columns that differ, by name; no values.
     pub what: String,
 }
 
@@ -193,6 +193,15 @@ impl Replay {
                 .collect()
         };
         let of = |wanted: fn(&Hashes) -> bool| still.values().filter(|hashes| wanted(hashes)).count() as i64;
+        let mut sample = Vec::new();
+        for (key, hashes) in still.iter().take(SAMPLE as usize) {
+            let what = match hashes {
+                (_, None) => "missing".to_owned(),
+                (None, _) => "surplus".to_owned(),
+                _ => self.differing_columns(&theirs, &ours, table, key).await?,
+            };
+            sample.push(Difference { key: key.clone(), what });
+        }
         Ok(TableDiff {
             projection,
             table,
@@ -201,32 +210,52 @@ impl Replay {
             only_live: of(|hashes| hashes.1.is_none()),
             only_here: of(|hashes| hashes.0.is_none()),
             changed: of(|hashes| hashes.0.is_some() && hashes.1.is_some()),
-            sample: still
-                .iter()
-                .take(SAMPLE as usize)
-                .map(|(key, hashes)| Difference {
-                    key: key.clone(),
-                    what: match hashes {
-                        (_, None) => "missing",
-                        (None, _) => "surplus",
-                        _ => "columns",
-                    }
-                    .to_owned(),
-                })
-                .collect(),
+            sample,
         })
+    }
+
+    /// The columns in which the row of a key is not the same in both; no values.
+    async fn differing_columns(&self, theirs: &str, ours: &str, table: &str, key: &str) -> Result<String, ReplayError> {
+        let client = crate::clickhouse::client(&self.world.config.clickhouse);
+        let columns: Vec<String> = answered(
+            client
+                .query("select name from system.columns where database = ? and table = ? order by name")
+                .bind(ours)
+                .bind(table)
+                .fetch_all(),
+        )
+        .await?;
+        let hashes = columns
+            .iter()
+            .map(|column| format!("cityHash64(toString(tuple(`{column}`)))"));
+        let hashes = hashes.collect::<Vec<_>>().join(", ");
+        let sorting = self.sorting_key(ours, table).await?;
+        let row = async |database: &str| -> Result<Vec<u64>, ReplayError> {
+            let statement =
+                format!("select [{hashes}] from {database}.{table} final where toString(tuple({sorting})) = ?");
+            Ok(answered(client.query(&statement).bind(key).fetch_one()).await?)
+        };
+        let (live, here) = (row(theirs).await?, row(ours).await?);
+        let differ = columns
+            .iter()
+            .zip(live.iter().zip(&here))
+            .filter(|(_, (live, here))| live != here);
+        Ok(differ.map(|(column, _)| column.as_str()).collect::<Vec<_>>().join(", "))
+    }
+
+    async fn sorting_key(&self, database: &str, table: &str) -> Result<String, ReplayError> {
+        let client = crate::clickhouse::client(&self.world.config.clickhouse);
+        let key = client
+            .query("select sorting_key from system.tables where database = ? and name = ?")
+            .bind(database)
+            .bind(table)
+            .fetch_one();
+        Ok(answered(key).await?)
     }
 
     async fn differing(&self, theirs: &str, ours: &str, table: &str) -> Result<BTreeMap<String, Hashes>, ReplayError> {
         let client = crate::clickhouse::client(&self.world.config.clickhouse);
-        let key: String = answered(
-            client
-                .query("select sorting_key from system.tables where database = ? and name = ?")
-                .bind(ours)
-                .bind(table)
-                .fetch_one(),
-        )
-        .await?;
+        let key = self.sorting_key(ours, table).await?;
         let side = |database: &str, side: u8| {
             format!(
                 "select toString(tuple({key})) as k, cityHash64(toString(tuple(*))) as h, {side} as side \

@@ -178,6 +178,7 @@ async fn a_check_names_what_differs_in_both_stores_and_leaves_nothing_behind() {
         .map(|difference| difference.what.as_str())
         .collect();
     assert!(what.contains(&"retry_count") && what.contains(&"surplus"), "{what:?}");
+    assert_eq!(diffs["message_facts"].sample[0].what, "status");
     let left: i64 = sqlx::query_scalar(
         "select (select count(*) from views.replays) + (select count(*) from pg_namespace where nspname = 'views_g2')",
     )

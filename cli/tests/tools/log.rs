@@ -1,88 +1,17 @@
 //! `weft log` and `weft relay --from`, as an operator runs them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 use std::fs;
-use std::hash::Hasher;
-use std::path::Path;
-use std::process::{Output, Stdio};
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::PgPool;
-use tokio::process::Command;
-use weft_log_writer::testing::{TestDatabase, TestLog, TestTopics};
-use weft_platform::config::Config;
-use weft_platform::testing::{postgres_url, until};
+use weft_log_writer::testing::{TestLog, TestTopics};
+use weft_platform::testing::until;
 
-const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/events");
-const TENANT: &str = "01930000-0000-7000-8000-00000000000a";
-
-/// `weft` on the test's log and topics. No key database is there: nothing here opens what is sealed.
-fn weft(config: &Config, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
-    command
-        .args(arguments)
-        .current_dir(std::env::temp_dir())
-        .env("WEFT__LOG__URL", config.log.url.expose())
-        .env("WEFT__LOG__ADMIN_URL", config.log.admin_url.expose())
-        .env("WEFT__KEYS__URL", "postgres://nobody@127.0.0.1:1/nowhere")
-        .env("WEFT__VIEWS__URL", config.views.url.expose())
-        .env("WEFT__VIEWS__PROJECTOR_URL", config.views.projector_url.expose())
-        .env("WEFT__KAFKA__BROKERS", &config.kafka.brokers)
-        .env("WEFT__KAFKA__TOPIC_PREFIX", &config.kafka.topic_prefix)
-        .env(
-            "WEFT__KAFKA__PARTITIONS__ACCOUNT",
-            config.kafka.partitions.account.to_string(),
-        )
-        .env(
-            "WEFT__KAFKA__PARTITIONS__MESSAGE",
-            config.kafka.partitions.message.to_string(),
-        )
-        .env(
-            "WEFT__KAFKA__PARTITIONS__CONVERSATION",
-            config.kafka.partitions.conversation.to_string(),
-        )
-        .env(
-            "WEFT__KAFKA__PARTITIONS__TENANT",
-            config.kafka.partitions.tenant.to_string(),
-        )
-        .kill_on_drop(true);
-    command
-}
-
-async fn run(config: &Config, arguments: &[&str]) -> Output {
-    weft(config, arguments).output().await.unwrap()
-}
-
-/// Exit code, standard output and standard error.
-async fn said(config: &Config, arguments: &[&str]) -> (i32, String, String) {
-    let output = run(config, arguments).await;
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
-}
-
-/// One event of the stream `<kind>/<id>`.
-async fn append(pool: &PgPool, stream: &str, sequence: i64, event: (&str, &str), payload: &Value, tenant: &str) {
-    let (kind, id) = stream.split_once('/').unwrap();
-    sqlx::query(
-        "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
-         values ($1, $2, $3, $4, $5, $6, jsonb_build_object('tenant_id', $7::text, 'partition_key', $2))",
-    )
-    .bind(kind)
-    .bind(id)
-    .bind(sequence)
-    .bind(event.0)
-    .bind(event.1)
-    .bind(payload)
-    .bind(tenant)
-    .execute(pool)
-    .await
-    .unwrap();
-}
+use crate::support::{SAMPLES, TENANT, append, log_and_views, run, said, settled, weft};
 
 /// Aggregate, event, version and payload of every golden sample that ever landed.
 fn samples() -> Vec<(String, String, String, Value)> {
@@ -104,20 +33,6 @@ fn samples() -> Vec<(String, String, String, Value)> {
     }
     samples.sort_by_key(|(aggregate, event, version, _)| (aggregate.clone(), event.clone(), version.clone()));
     samples
-}
-
-/// Waits until no older transaction of the cluster runs: other tests have theirs. Only then events are read in log order.
-async fn settled(pool: &PgPool) {
-    until("everything is settled", async || {
-        let settled: bool = sqlx::query_scalar(
-            "select coalesce(max(transaction_id) < pg_snapshot_xmin(pg_current_snapshot()), true) from events",
-        )
-        .fetch_one(pool)
-        .await
-        .unwrap();
-        settled.then_some(())
-    })
-    .await;
 }
 
 /// A stream per aggregate that holds every sample.
@@ -222,38 +137,6 @@ async fn everything_that_is_wrong_with_a_log_is_found_and_told_without_values() 
         !out.contains("secret") && !err.contains("secret"),
         "a value was printed:\n{out}"
     );
-}
-
-/// Names the state that the views' migrations lead to.
-fn views_fingerprint() -> String {
-    let mut hash = std::hash::DefaultHasher::new();
-    for folder in ["views", "views_stable"] {
-        let folder = Path::new(SAMPLES).join("../postgres").join(folder);
-        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-        files.sort();
-        for file in files {
-            hash.write(&fs::read(file).unwrap());
-        }
-    }
-    format!("{:016x}", hash.finish())
-}
-
-/// A log with read models of its own, which are empty.
-async fn log_and_views() -> (TestLog, TestDatabase) {
-    let mut log = TestLog::new().await;
-    let at = |config: &mut Config, name: &str| {
-        config.views.admin_url = postgres_url(None, name);
-        config.views.url = postgres_url(Some("weft_query"), name);
-        config.views.projector_url = postgres_url(Some("weft_projector"), name);
-    };
-    let mut config = log.config.clone();
-    let views = TestDatabase::clone_of("cli_views", &views_fingerprint(), |name| async move {
-        at(&mut config, &name);
-        weft_projectors::migrate::views(&config).await.map_err(Into::into)
-    })
-    .await;
-    at(&mut log.config, views.name());
-    (log, views)
 }
 
 #[tokio::test]
@@ -361,7 +244,7 @@ async fn an_export_is_the_log_as_it_is_stored_in_log_order() {
 }
 
 #[tokio::test]
-async fn an_export_that_is_killed_leaves_no_file_under_its_name() {
+async fn a_killed_export_leaves_no_file_under_its_name_and_goes_on_where_it_was() {
     let log = TestLog::new().await;
     sqlx::query(
         "insert into events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata)
@@ -373,21 +256,48 @@ async fn an_export_that_is_killed_leaves_no_file_under_its_name() {
     .unwrap();
     settled(&log.log.pool("weft_log").await).await;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("log.ndjson");
-    let arguments = ["log", "export", "--output", path.to_str().unwrap()];
-    let mut export = weft(&log.config, &arguments).stderr(Stdio::null()).spawn().unwrap();
-    let part = folder.path().join("log.ndjson.part");
-    until("it has begun to write", async || (size(&part)? > 0).then_some(())).await;
-    export.kill().await.unwrap();
-    assert!(!path.exists());
-    let (code, _, err) = said(&log.config, &arguments).await;
-    assert!(code == 0 && err.contains("100000 events, sha256 "), "{err}");
-    assert!(!part.exists());
-    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 100_000);
-}
-
-fn size(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|file| file.len())
+    for name in ["log.ndjson", "log.ndjson.zst"] {
+        let path = folder.path().join(name);
+        let arguments = ["log", "export", "--output", path.to_str().unwrap()];
+        let mut export = weft(&log.config, &arguments).stderr(Stdio::null()).spawn().unwrap();
+        let [part, marked] = [".part", ".part.at"].map(|end| folder.path().join(format!("{name}{end}")));
+        until("a part is settled", async || marked.exists().then_some(())).await;
+        export.kill().await.unwrap();
+        assert!(!path.exists());
+        // Something that was written behind the settled part.
+        fs::OpenOptions::new()
+            .append(true)
+            .open(&part)
+            .unwrap()
+            .write_all(b"torn")
+            .unwrap();
+        let (code, _, err) = said(&log.config, &arguments).await;
+        assert!(code == 0 && err.contains("100000 events, sha256 "), "{err}");
+        let gone_on = err
+            .lines()
+            .find_map(|line| line.strip_prefix("going on after "))
+            .unwrap();
+        let before: u64 = gone_on.split(' ').next().unwrap().parse().unwrap();
+        assert!((20_000..100_000).contains(&before), "{err}");
+        assert!(!part.exists() && !marked.exists());
+        let written = fs::read(&path).unwrap();
+        let sha256: String = Sha256::digest(&written)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert!(err.contains(&sha256), "{err}");
+        let text = match name {
+            "log.ndjson" => written,
+            _ => zstd::decode_all(written.as_slice()).unwrap(),
+        };
+        let ids = lines(&text)
+            .into_iter()
+            .map(|line| line["aggregate_id"].as_str().unwrap().to_owned());
+        assert!(
+            ids.eq((1..=100_000).map(|n| n.to_string())),
+            "not every event once, in order"
+        );
+    }
 }
 
 #[tokio::test]
