@@ -5,12 +5,13 @@
 //! [`CallbackError`], never a panic. Callbacks are unsigned, so nothing here is to be trusted further than the secret in
 //! the url they came to.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use weft_platform::http::with_replacement_characters;
 
 use crate::content::content_key;
 use crate::gateway::Profile;
-use crate::lenient::{as_integer, first_text, flag, integer, text, texts};
+use crate::lenient::{first_text, flag, id, integer, text, texts, time};
 
 /// The numbers of `notify_type`.
 pub mod notify {
@@ -146,8 +147,8 @@ pub struct CallbackMessage {
     pub receiver: String,
     /// `"0"` or empty in a private conversation.
     pub roomid: String,
-    /// Whole seconds since the epoch.
-    pub sendtime: i64,
+    /// `None` where none came, or one outside of the years 2000 to 2199.
+    pub sendtime: Option<DateTime<Utc>>,
     pub content_type: i64,
     pub flag: i64,
     /// A string for texts, an object for other types.
@@ -229,8 +230,8 @@ pub struct ReadReport {
     /// As in the receipts' `appinfo_decoded`.
     pub appinfos: Vec<String>,
     pub reader: String,
-    /// Whole seconds since the epoch.
-    pub read_at: i64,
+    /// As [`CallbackMessage::sendtime`].
+    pub read_at: Option<DateTime<Utc>>,
 }
 
 /// Why bytes are no callback.
@@ -347,22 +348,24 @@ impl SyncedMessages {
 }
 
 impl CallbackMessage {
-    /// `None` for what is no object or names neither an id nor an appinfo, so that nothing could be done with it.
+    /// `None` for what is no object or names neither an id nor an appinfo, so that nothing could be done with it, and
+    /// for one with an id that is none.
     pub fn read(value: &Value) -> Option<Self> {
         let data = value.as_object()?;
-        let (id, appinfo) = (first_text(data, &["id", "msgid"]), text(data, "appinfo"));
-        if id.is_empty() && appinfo.is_empty() {
+        let msg_id = Some(id(data, "id")?).filter(|id| !id.is_empty());
+        let (msg_id, appinfo) = (msg_id.or_else(|| id(data, "msgid"))?, id(data, "appinfo")?);
+        if msg_id.is_empty() && appinfo.is_empty() {
             return None;
         }
         Some(Self {
-            id,
+            id: msg_id,
             seq: integer(data, "seq").unwrap_or_default(),
             appinfo,
-            sender: text(data, "sender"),
+            sender: id(data, "sender")?,
             sender_name: text(data, "sender_name"),
-            receiver: text(data, "receiver"),
-            roomid: text(data, "roomid"),
-            sendtime: integer(data, "sendtime").unwrap_or_default(),
+            receiver: id(data, "receiver")?,
+            roomid: id(data, "roomid")?,
+            sendtime: time(data, "sendtime"),
             content_type: integer(data, "content_type").unwrap_or_default(),
             flag: integer(data, "flag").unwrap_or_default(),
             content: data.get("content").cloned().unwrap_or_default(),
@@ -416,7 +419,7 @@ impl CallbackMessage {
             msg_ids,
             appinfos: texts(content, "appinfos"),
             reader: self.sender.clone(),
-            read_at: content.get("read_time").and_then(as_integer).unwrap_or(self.sendtime),
+            read_at: time(content, "read_time").or(self.sendtime),
         })
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -132,8 +133,8 @@ pub struct Receipt {
     pub receiver: String,
     /// `"0"` for a private conversation.
     pub roomid: String,
-    /// Whole seconds since the epoch, by WeCom's clock.
-    pub sendtime: i64,
+    /// By WeCom's clock; `None` where none came, or one outside of the years 2000 to 2199.
+    pub sendtime: Option<DateTime<Utc>>,
 }
 
 /// One message to one conversation.

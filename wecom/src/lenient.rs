@@ -1,6 +1,12 @@
 //! Reading JSON of a protocol whose vendors do not agree whether a number is a number.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
+
+/// 2000-01-01 and 2200-01-01: what lies outside is no time of a message, and much of it no database could hold.
+const TIMES: std::ops::Range<i64> = 946_684_800..7_258_118_400;
+/// Bytes of an id; those of WeCom have some tens.
+const MAX_ID: usize = 1_024;
 
 /// The field as text: a string, or a number or boolean written out. Empty when absent, null or nested.
 pub fn text(object: &Map<String, Value>, field: &str) -> String {
@@ -37,6 +43,19 @@ pub fn as_integer(value: &Value) -> Option<i64> {
         Value::Bool(flag) => Some(i64::from(*flag)),
         _ => None,
     }
+}
+
+/// The field as a time in whole seconds since the epoch; nothing where it lies outside of the years 2000 to 2199.
+pub fn time(object: &Map<String, Value>, field: &str) -> Option<DateTime<Utc>> {
+    let seconds = integer(object, field).filter(|seconds| TIMES.contains(seconds))?;
+    DateTime::from_timestamp(seconds, 0)
+}
+
+/// The field as an id, empty when absent; `None` for a text that cannot be one: with control characters, or with
+/// U+FFFD, which stands for what no text holds, so that different ids would look alike.
+pub fn id(object: &Map<String, Value>, field: &str) -> Option<String> {
+    let sane = |text: &String| text.len() <= MAX_ID && !text.chars().any(|c| c.is_control() || c == '\u{fffd}');
+    Some(text(object, field)).filter(sane)
 }
 
 /// The field as a flag: a boolean, a number other than 0, or `"true"` or `"1"`.

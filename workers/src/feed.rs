@@ -11,7 +11,7 @@ use weft_platform::kafka::{EventConsumer, EventRecord, TopicPartition};
 use crate::backoff;
 use crate::context::Context;
 use crate::error::WorkerError;
-use crate::queue::{Applied, Fact, REBUILD_LOCK, Source, apply};
+use crate::queue::{Applied, Fact, REBUILD_LOCK, Source, apply, apply_what_fits};
 use crate::rebuild::rebuild_queues;
 
 pub(crate) const PART: &str = "worker feed";
@@ -23,7 +23,7 @@ const REBUILD_WAIT: Duration = Duration::from_millis(500);
 
 mod metric {
     pub(super) const EVENTS: &str = "weft_worker_feed_events_total";
-    pub(super) const SKIPPED: &str = "weft_worker_feed_undecodable_total";
+    pub(super) const SKIPPED: &str = "weft_worker_feed_left_out_total";
 }
 
 /// Feeds the queues until something fails; the leader's loop starts it again.
@@ -59,8 +59,9 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         }
         let facts = decode(&records)?;
         let next = next_offsets(&records);
+        let mut what_fits = false;
         let applied = loop {
-            match store(ctx, &facts, &offsets, &next).await {
+            match store(ctx, &facts, what_fits, &offsets, &next).await {
                 Ok(Some(applied)) => break applied,
                 Ok(None) => {
                     if !ctx.pause(REBUILD_WAIT).await {
@@ -69,6 +70,7 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
                 }
                 // The lanes' owners write the same rows, each in its own order.
                 Err(error) if is_deadlock(&error) => {}
+                Err(error) if error.is_lasting() && !what_fits => what_fits = true,
                 Err(error) => return Err(error),
             }
         };
@@ -167,6 +169,7 @@ fn next_offsets(records: &[EventRecord]) -> HashMap<TopicPartition, i64> {
 async fn store(
     ctx: &Context,
     facts: &[Fact],
+    what_fits: bool,
     from: &HashMap<TopicPartition, i64>,
     next: &HashMap<TopicPartition, i64>,
 ) -> Result<Option<Applied>, WorkerError> {
@@ -180,10 +183,14 @@ async fn store(
     }
     let interval = Duration::from_secs(ctx.config.heartbeat.interval_seconds);
     let now = ctx.clock.now();
-    let applied = apply(&mut transaction, facts, Source::Feed, now, || {
-        now + backoff::delta(backoff::around(interval))
-    })
-    .await?;
+    let heartbeat_at = || now + backoff::delta(backoff::around(interval));
+    let applied = if what_fits {
+        let (applied, left_out) = apply_what_fits(&mut transaction, facts, Source::Feed, now, heartbeat_at).await?;
+        metrics::counter!(metric::SKIPPED).increment(left_out);
+        applied
+    } else {
+        apply(&mut transaction, facts, Source::Feed, now, heartbeat_at).await?
+    };
     advance(&mut transaction, from, next).await?;
     transaction.commit().await?;
     Ok(Some(applied))

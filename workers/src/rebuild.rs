@@ -7,14 +7,15 @@ use std::fmt;
 
 use sqlx::{Connection, PgConnection, PgPool};
 use weft_domain::LogOrder;
-use weft_log_reader::Tail;
+use weft_log_reader::typed::DecodeError;
+use weft_log_reader::{StoredEvent, Tail};
 use weft_log_writer::Executor;
 use weft_platform::clock::Clock;
 use weft_platform::config::Config;
 
 use crate::error::WorkerError;
 use crate::pool::queue_pool;
-use crate::queue::{Fact, REBUILD_LOCK, Source, apply};
+use crate::queue::{Fact, REBUILD_LOCK, Source, apply, apply_what_fits};
 
 const PAGE: i64 = 2_000;
 
@@ -72,11 +73,22 @@ pub(crate) async fn rebuild_queues(
         rebuilt.events += page.len() as u64;
         let facts = page
             .iter()
-            .filter_map(|event| Fact::from_stored(event).transpose())
+            .filter_map(|event| fact(event).transpose())
             .collect::<Result<Vec<_>, _>>()?;
         let now = clock.now();
         let mut transaction = pool.begin().await?;
-        apply(&mut transaction, &facts, Source::Rebuild, now, || now).await?;
+        match apply(&mut transaction, &facts, Source::Rebuild, now, || now)
+            .await
+            .map_err(WorkerError::from)
+        {
+            Ok(_) => {}
+            Err(error) if error.is_lasting() => {
+                transaction.rollback().await?;
+                transaction = pool.begin().await?;
+                apply_what_fits(&mut transaction, &facts, Source::Rebuild, now, || now).await?;
+            }
+            Err(error) => return Err(error),
+        }
         transaction.commit().await?;
     }
     // Nobody has these in hand: the next owner of each lane settles them before it sends.
@@ -105,6 +117,17 @@ pub(crate) async fn rebuild_queues(
         "the queues were rebuilt from the log"
     );
     Ok(rebuilt)
+}
+
+/// As the feed does: only an event of a newer program stops.
+fn fact(event: &StoredEvent) -> Result<Option<Fact>, DecodeError> {
+    match Fact::from_stored(event) {
+        Err(error @ DecodeError::Undecodable { .. }) => {
+            tracing::error!(event.id = %format!("{}:{}", event.aggregate_id, event.sequence), %error, "the workers leave an event out");
+            Ok(None)
+        }
+        fact => fact,
+    }
 }
 
 /// In small transactions: a long one would hold back every reader of the log's tail.

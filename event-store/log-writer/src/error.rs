@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use cqrs_es::AggregateError;
 use weft_domain::{Claim, QuotaKind};
 use weft_log_reader::LoadError;
+use weft_log_reader::typed::DecodeError;
 
 /// Why a command was not carried out. Nothing of it was written, but for `Unavailable` with an unknown outcome: there
 /// an idempotency key tells.
@@ -99,6 +100,8 @@ impl<E> From<LoadError> for ExecuteError<E> {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Database(error) => Self::Unavailable(error.to_string()),
+            // A newer program knows it: this one waits until it is upgraded.
+            LoadError::Decode(error @ DecodeError::UnknownEvent { .. }) => Self::Unavailable(error.to_string()),
             LoadError::Decode(error) => Self::Corrupt(error.to_string()),
             LoadError::Corrupt(text) => Self::Corrupt(text),
         }

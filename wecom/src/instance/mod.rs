@@ -19,7 +19,7 @@ use crate::gateway::{
     CallError, CdnFile, ClientStatus, CorpInfo, CreateClient, Gateway, LoginQrCode, Profile, QrCheck, Receipt,
     RejectClass, RestoreClient, SendOutcome, SendRequest, SessionPage, UploadKind,
 };
-use crate::lenient::{flag, integer, text};
+use crate::lenient::{flag, integer, text, time};
 
 /// Where the hosted variant takes every call.
 const HOSTED_PATH: &str = "/open/GuidRequest";
@@ -319,7 +319,7 @@ fn receipt(answer: &Answer) -> SendOutcome {
         sender: text(message, "sender"),
         receiver: text(message, "receiver"),
         roomid: text(message, "roomid"),
-        sendtime: integer(message, "sendtime").unwrap_or_default(),
+        sendtime: time(message, "sendtime"),
     })
 }
 

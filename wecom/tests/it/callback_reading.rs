@@ -1,3 +1,4 @@
+use chrono::DateTime;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use weft_wecom::callbacks::{Callback, CallbackError, CallbackEvent, MsgType, QrStatus};
@@ -134,6 +135,50 @@ fn a_failed_send_shows_in_the_flag() {
 }
 
 #[test]
+fn a_time_outside_of_the_years_2000_to_2199_is_none() {
+    for (seconds, expected) in [
+        (json!(946_684_800), true),
+        (json!("7258118399"), true),
+        (json!(946_684_799), false),
+        (json!(7_258_118_400_i64), false),
+        (json!(-300_000_000_000_i64), false),
+        (json!(300_000_000_000_i64), false),
+        (json!(i64::MIN), false),
+        (json!(1e300), false),
+        (json!("soon"), false),
+        (json!(null), false),
+    ] {
+        let content = json!({"msgid": 7, "read_time": seconds});
+        let message = json!({"id": "9", "msg_type": 1012, "sendtime": seconds, "content": content});
+        let CallbackEvent::Message(message) = read(&json!({"notify_type": 11010, "data": message})).event else {
+            panic!()
+        };
+        assert_eq!(message.sendtime.is_some(), expected, "{seconds}");
+        assert_eq!(message.read_report().unwrap().read_at, message.sendtime);
+    }
+}
+
+/// Replaced by U+FFFD, different people would look like one.
+#[test]
+fn a_message_whose_ids_no_text_can_hold_is_not_read() {
+    for sender in [r"\u0000", r"a\ud800", r"\udc00b", r"\u001b[2J", r"1\n2"] {
+        let message = format!(r#"{{"id": "1", "sender": "{sender}", "content": "x"}}"#);
+        let one = format!(r#"{{"notify_type": 11010, "data": {message}}}"#);
+        assert_eq!(
+            Callback::parse(one.as_bytes()),
+            Err(CallbackError::BadData { notify_type: 11010 })
+        );
+        let sync = format!(r#"{{"notify_type": 11013, "data": [{message}, {{"id": "2", "sender": "b"}}]}}"#);
+        let CallbackEvent::MessageSync(synced) = Callback::parse(sync.as_bytes()).unwrap().event else {
+            panic!()
+        };
+        assert_eq!((synced.messages.len(), synced.unreadable), (1, 1));
+    }
+    let name = br#"{"notify_type": 11010, "data": {"id": "1", "sender": "a", "sender_name": "\ud83d"}}"#;
+    assert!(Callback::parse(name).is_ok(), "a name is kept with U+FFFD");
+}
+
+#[test]
 fn one_bad_item_does_not_spoil_a_sync() {
     let data = json!([{"id": "1"}, 7, null, {"content": "no id"}, {"appinfo": "x"}]);
     let CallbackEvent::MessageSync(synced) = read(&json!({"notify_type": 11013, "data": data})).event else {
@@ -153,7 +198,8 @@ fn read_reports_are_read_in_their_spellings() {
         json!({"msgids": [7, 8], "appinfos": ["a", "b"]}),
         json!(r#"{"msgids": ["7", "8"], "appinfos": ["a", "b"]}"#),
     ] {
-        let message = json!({"id": "9", "msg_type": 1012, "sender": "you", "sendtime": 5, "content": content});
+        let message =
+            json!({"id": "9", "msg_type": 1012, "sender": "you", "sendtime": 1_767_225_600, "content": content});
         let CallbackEvent::Message(message) = read(&json!({"notify_type": 11010, "data": message})).event else {
             panic!()
         };
@@ -162,7 +208,10 @@ fn read_reports_are_read_in_their_spellings() {
             (report.msg_ids, report.appinfos),
             (vec!["7".into(), "8".into()], vec!["a".into(), "b".into()])
         );
-        assert_eq!((report.reader.as_str(), report.read_at), ("you", 5));
+        assert_eq!(
+            (report.reader.as_str(), report.read_at),
+            ("you", DateTime::from_timestamp(1_767_225_600, 0))
+        );
     }
     for message in [
         json!({"id": "9", "msg_type": 1012, "content": {"msgid": 7}}),

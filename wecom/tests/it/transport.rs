@@ -222,7 +222,7 @@ async fn a_receipt_is_read_with_numbers_as_text_and_text_as_numbers() {
         (receipt.sender.as_str(), receipt.roomid.as_str()),
         ("1688850000000001", "0")
     );
-    assert_eq!(receipt.sendtime, 1_767_225_600);
+    assert_eq!(receipt.sendtime, chrono::DateTime::from_timestamp(1_767_225_600, 0));
 }
 
 #[tokio::test]

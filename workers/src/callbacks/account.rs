@@ -21,9 +21,10 @@ pub(super) async fn interpret(ctx: &Context, callbacks: Vec<Understood>) -> Vec<
                 let Understood { row, callback } = understood;
                 outcomes.push(Outcome::ignored(row, Some(&callback), reason));
             }
+            Err(error) if error.is_lasting() => outcomes.push(understood.failed(&error)),
             Err(error) => {
                 tracing::warn!(callback.id = %understood.row.id, %error, "a callback is tried again");
-                outcomes.push(Outcome::tried(&understood.row, &understood.callback, &error));
+                outcomes.push(Outcome::again(&understood.row, &understood.callback, &error));
                 break;
             }
         }
@@ -64,8 +65,7 @@ async fn carry_out(ctx: &Context, understood: &Understood) -> Result<Option<Stri
                 .executor
                 .sealer()
                 .seal(&account_subject(account), &user_info(profile.clone()))
-                .await
-                .map_err(|error| WorkerError::Protocol(error.to_string()))?;
+                .await?;
             let told = execute(ctx, understood, AccountCommand::RecordProfile { user_info, now }).await?;
             Ok(refused.or(told))
         }

@@ -44,6 +44,25 @@ pub(super) async fn record(ctx: &Context, facts: Vec<Fact>) -> Result<(), Worker
     recorded.into_iter().collect()
 }
 
+/// Records facts, each by itself; one that never can be is left out.
+pub(super) async fn record_each(ctx: &Context, facts: Vec<Fact>) -> Result<(), WorkerError> {
+    let recorded: Vec<Result<(), WorkerError>> = futures::stream::iter(facts)
+        .map(|fact| async move {
+            let (message, callback) = (fact.message.message_id, fact.callback_id);
+            match record_one(ctx, fact).await {
+                Err(error) if error.is_lasting() => {
+                    tracing::error!(message.id = %message, callback.id = %callback, %error, "left out");
+                    Ok(())
+                }
+                recorded => recorded,
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    recorded.into_iter().collect()
+}
+
 async fn record_one(ctx: &Context, fact: Fact) -> Result<(), WorkerError> {
     let cause = Cause {
         correlation_id: fact.message.correlation_id,

@@ -42,7 +42,6 @@ pub(super) async fn receive(ctx: &Context, incoming: Vec<Incoming>) -> Result<()
     let now = ctx.clock.now();
     let conversation = |message: &Incoming| ConversationId::of(AccountId(message.account_id), &message.conversation_id);
     let sealer = ctx.executor.sealer();
-    let protocol = |error: weft_log_writer::seal::SealError| WorkerError::Protocol(error.to_string());
     let senders: Vec<ContentToSeal<'_, Sender>> = incoming
         .iter()
         .map(|m| ContentToSeal {
@@ -52,7 +51,7 @@ pub(super) async fn receive(ctx: &Context, incoming: Vec<Incoming>) -> Result<()
             value: &m.sender,
         })
         .collect();
-    let senders = sealer.seal_contents(&senders).await.map_err(protocol)?;
+    let senders = sealer.seal_contents(&senders).await?;
     let contents: Vec<ContentToSeal<'_, IncomingContent>> = incoming
         .iter()
         .map(|m| ContentToSeal {
@@ -62,7 +61,7 @@ pub(super) async fn receive(ctx: &Context, incoming: Vec<Incoming>) -> Result<()
             value: &m.content,
         })
         .collect();
-    let contents = sealer.seal_contents(&contents).await.map_err(protocol)?;
+    let contents = sealer.seal_contents(&contents).await?;
     let mut conversations: BTreeMap<Uuid, Vec<SealedIncoming>> = BTreeMap::new();
     for ((incoming, sender), content) in incoming.into_iter().zip(senders).zip(contents) {
         let id = conversation(&incoming);

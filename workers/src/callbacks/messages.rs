@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 use weft_domain::WecomConversationId;
 use weft_domain::message::MessageCommand;
@@ -30,14 +30,32 @@ pub(super) struct Counts {
 /// By callback.
 pub(super) type Counted = HashMap<Uuid, Counts>;
 
-/// A batch's callbacks with messages. Fails as a whole: everything in it may be done again.
-pub(super) async fn interpret(ctx: &Context, callbacks: Vec<Understood>) -> Result<Vec<Outcome>, WorkerError> {
+/// A batch's callbacks with messages. One that can never be interpreted is found by halving, and fails alone.
+pub(super) async fn interpret(ctx: &Context, callbacks: &[Understood]) -> Result<Vec<Outcome>, WorkerError> {
+    let mut outcomes = Vec::with_capacity(callbacks.len());
+    let mut parts = vec![callbacks];
+    while let Some(part) = parts.pop() {
+        match (interpret_all(ctx, part).await, part) {
+            (Ok(done), _) => outcomes.extend(done),
+            (Err(error), _) if !error.is_lasting() => return Err(error),
+            (Err(error), [alone]) => outcomes.push(alone.failed(&error)),
+            (Err(_), part) => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Fails as a whole: everything in it may be done again.
+async fn interpret_all(ctx: &Context, callbacks: &[Understood]) -> Result<Vec<Outcome>, WorkerError> {
     if callbacks.is_empty() {
         return Ok(Vec::new());
     }
     let mut counts = Counted::new();
     let (mut own, mut reads, mut incoming) = (Vec::new(), Vec::new(), Vec::new());
-    for understood in &callbacks {
+    for understood in callbacks {
         let count = counts.entry(understood.row.id).or_default();
         for message in messages_of(&understood.callback.event) {
             if let Some(report) = message.read_report() {
@@ -141,7 +159,8 @@ fn own_send(ctx: &Context, understood: &Understood, message: &CallbackMessage) -
         wework_msg_id: message.id.clone(),
         conversation_id: message.conversation_id()?,
         content_digest: content_digest(ctx.executor.keys(), &message.content_key()).to_vec(),
-        sent_at: DateTime::from_timestamp(message.sendtime, 0)?,
+        // Without a time it proves nothing of an unknown attempt: it is older than each. A late receipt still knows it.
+        sent_at: message.sendtime.unwrap_or(DateTime::<Utc>::UNIX_EPOCH),
         send_failed: message.send_failed(),
         callback_id: understood.row.id,
     })
@@ -169,6 +188,6 @@ fn incoming_message(understood: &Understood, message: &CallbackMessage) -> Optio
             msg_type: message.msg_type.number(),
             content: message.content.clone(),
         },
-        sent_at: DateTime::from_timestamp(message.sendtime, 0).unwrap_or_default(),
+        sent_at: message.sendtime.unwrap_or(understood.row.received_time),
     })
 }

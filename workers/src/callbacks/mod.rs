@@ -1,6 +1,7 @@
 //! Interprets stored callbacks into commands: in the order in which each account's came in, in batches.
 //!
-//! A callback is processed, ignored with its reason, or failed after some tries. What it says may come twice, late or
+//! A callback is processed, ignored with its reason, or failed with its reason where interpreting it would fail whenever
+//! it is tried: no callback stops another's. Only outages are waited out. What a callback says may come twice, late or
 //! out of order: commands are idempotent, they carry the login attempt, and messages are known by the protocol's ids.
 
 mod account;
@@ -19,12 +20,12 @@ use futures::StreamExt;
 use uuid::Uuid;
 use weft_domain::LoginAttemptId;
 use weft_domain::account::{Account, AccountStatus};
-use weft_log_reader::load_many;
+use weft_log_reader::{load, load_many};
 use weft_wecom::callbacks::{Callback, CallbackEvent};
 
 pub(crate) use self::purge::PART as PURGE_PART;
 pub(crate) use self::purge::run as purge;
-use self::rows::{Outcome, StoredCallback};
+use self::rows::{Body, Outcome, StoredCallback};
 use crate::backoff;
 use crate::context::{Actor, Context};
 use crate::error::WorkerError;
@@ -40,8 +41,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const SETTLE_EVERY: Duration = Duration::from_millis(500);
 /// Accounts interpreted at once.
 const ACCOUNTS_AT_ONCE: usize = 8;
-/// Tries of a callback that fails by itself, while everything it needs answers.
-const MAX_TRIES: i32 = 5;
 
 mod metric {
     pub(super) const CALLBACKS: &str = "weft_callbacks_total";
@@ -51,6 +50,12 @@ mod metric {
 struct Understood {
     row: StoredCallback,
     callback: Callback,
+}
+
+impl Understood {
+    fn failed(&self, error: &WorkerError) -> Outcome {
+        Outcome::failed(&self.row, Some(&self.callback), error.to_string())
+    }
 }
 
 /// Interprets until something fails; the leader's loop starts it again.
@@ -108,7 +113,7 @@ async fn batch(ctx: &Context) -> Result<usize, WorkerError> {
         .collect()
         .await;
     outcomes.extend(interpreted.into_iter().flatten());
-    outcomes.extend(messages::interpret(ctx, messages).await?);
+    outcomes.extend(messages::interpret(ctx, &messages).await?);
     for outcome in &outcomes {
         metrics::counter!(metric::CALLBACKS, "status" => outcome.status.as_str()).increment(1);
     }
@@ -127,19 +132,18 @@ async fn understand(
     outcomes: &mut Vec<Outcome>,
 ) -> Result<Vec<Understood>, WorkerError> {
     let ids: HashSet<Uuid> = stored.iter().map(|row| row.account_id).collect();
-    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
-    let loaded = load_many::<Account>(&ctx.pool, &ids).await?;
-    let accounts: HashMap<String, Account> = ids
-        .into_iter()
-        .zip(loaded)
-        .map(|(id, loaded)| (id, loaded.state))
-        .collect();
+    let accounts = accounts(ctx, ids.into_iter().collect()).await?;
     let bodies = rows::open(ctx, &stored).await?;
     let mut understood = Vec::with_capacity(stored.len());
     for (row, body) in stored.into_iter().zip(bodies) {
         let callback = match body {
-            Ok(body) => Callback::parse(&body).map_err(|error| error.to_string()),
-            Err(reason) => Err(reason.to_owned()),
+            Body::Open(body) => Callback::parse(&body).map_err(|error| error.to_string()),
+            Body::Lost(reason) => Err(reason.to_owned()),
+            Body::Closed => {
+                let reason = "its key is not known here, while others' are";
+                outcomes.push(Outcome::failed(&row, None, reason));
+                continue;
+            }
         };
         let callback = match callback {
             Ok(callback) => callback,
@@ -148,13 +152,43 @@ async fn understand(
                 continue;
             }
         };
-        let account = accounts.get(&row.account_id.to_string());
+        let account = match accounts.get(&row.account_id) {
+            Some(Err(reason)) => {
+                outcomes.push(Outcome::failed(&row, Some(&callback), reason));
+                continue;
+            }
+            account => account.and_then(|account| account.as_ref().ok()),
+        };
         match ignore_reason(account, &row, &callback) {
             Some(reason) => outcomes.push(Outcome::ignored(row, Some(&callback), reason)),
             None => understood.push(Understood { row, callback }),
         }
     }
     Ok(understood)
+}
+
+/// Accounts by id; of one that can never be loaded, why.
+async fn accounts(ctx: &Context, ids: Vec<Uuid>) -> Result<HashMap<Uuid, Result<Account, String>>, WorkerError> {
+    let names: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+    let loaded = load_many::<Account>(&ctx.pool, &names).await.map_err(WorkerError::from);
+    let states: Vec<Result<Account, String>> = match loaded {
+        Ok(loaded) => loaded.into_iter().map(|loaded| Ok(loaded.state)).collect(),
+        Err(error) if error.is_lasting() => {
+            let mut states = Vec::with_capacity(names.len());
+            for name in &names {
+                states.push(
+                    match load::<Account>(&ctx.pool, name).await.map_err(WorkerError::from) {
+                        Ok(loaded) => Ok(loaded.state),
+                        Err(error) if error.is_lasting() => Err(error.to_string()),
+                        Err(error) => return Err(error),
+                    },
+                );
+            }
+            states
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(ids.into_iter().zip(states).collect())
 }
 
 /// Why a callback is not for the account, if it is not.
@@ -172,5 +206,9 @@ fn ignore_reason(account: Option<&Account>, row: &StoredCallback, callback: &Cal
     if !callback.guid.is_empty() && account.guid.as_deref() != Some(callback.guid.as_str()) {
         return Some("guid_mismatch");
     }
-    matches!(callback.event, CallbackEvent::Unknown).then_some("unknown_type")
+    match &callback.event {
+        CallbackEvent::Unknown => Some("unknown_type"),
+        CallbackEvent::MessageSync(sync) if sync.messages.is_empty() && sync.unreadable > 0 => Some("unreadable"),
+        _ => None,
+    }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use weft_domain::message::MessageCommand;
 use weft_wecom::callbacks::ReadReport;
 
-use super::deliver::{Fact, record};
+use super::deliver::{Fact, record, record_each};
 use super::{Understood, messages::Counted};
 use crate::context::Context;
 use crate::error::WorkerError;
@@ -31,7 +31,7 @@ pub(super) async fn reported(
 ) -> Result<(), WorkerError> {
     let reads: Vec<Read<'_>> = reports
         .iter()
-        .flat_map(|(understood, report)| read(ctx, understood, report))
+        .flat_map(|(understood, report)| read(understood, report))
         .collect();
     let keys: Vec<(Uuid, String, String)> = reads
         .iter()
@@ -65,9 +65,8 @@ pub(super) async fn reported(
     park(ctx, &unknown).await
 }
 
-fn read<'u>(ctx: &Context, understood: &'u Understood, report: &ReadReport) -> Vec<Read<'u>> {
-    let told = DateTime::from_timestamp(report.read_at, 0).filter(|_| report.read_at > 0);
-    let at = told.unwrap_or_else(|| ctx.clock.now());
+fn read<'u>(understood: &'u Understood, report: &ReadReport) -> Vec<Read<'u>> {
+    let at = report.read_at.unwrap_or(understood.row.received_time);
     let appinfo = |index| report.appinfos.get(index).cloned().unwrap_or_default();
     let ids = report.msg_ids.iter().enumerate();
     ids.map(|(index, id)| Read {
@@ -146,7 +145,7 @@ pub(super) async fn sweep(ctx: &Context) -> Result<(), WorkerError> {
         appinfos.push(row.try_get::<String, _>("appinfo")?);
         ids.push(row.try_get::<String, _>("wework_msg_id")?);
     }
-    record(ctx, facts).await?;
+    record_each(ctx, facts).await?;
     sqlx::query(
         "delete from workers.parked_reads where (account_id, appinfo, wework_msg_id) in (
            select account_id, appinfo, wework_msg_id

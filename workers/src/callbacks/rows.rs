@@ -7,7 +7,6 @@ use uuid::Uuid;
 use weft_platform::keys::{Opened, SealedParts};
 use weft_wecom::callbacks::{Callback, CallbackEvent};
 
-use super::MAX_TRIES;
 use crate::context::Context;
 use crate::error::WorkerError;
 
@@ -18,6 +17,8 @@ pub(super) struct StoredCallback {
     pub(super) tenant_id: Uuid,
     pub(super) account_id: Uuid,
     pub(super) attempt_id: Uuid,
+    /// When it came in: stands in for a time that the callback does not tell.
+    pub(super) received_time: DateTime<Utc>,
     retry_count: i32,
     raw_data: Value,
 }
@@ -82,18 +83,22 @@ impl Outcome {
         }
     }
 
-    /// Tried again, a bounded number of times.
-    pub(super) fn tried(row: &StoredCallback, callback: &Callback, error: &WorkerError) -> Self {
-        let retry_count = row.retry_count + 1;
-        let status = if retry_count < MAX_TRIES {
-            Status::Received
-        } else {
-            Status::Failed
-        };
+    /// Tried again: something that it needs does not answer.
+    pub(super) fn again(row: &StoredCallback, callback: &Callback, error: &WorkerError) -> Self {
         Self {
             error_message: Some(error.to_string()),
-            retry_count,
-            ..Self::new(row, Some(callback), status)
+            retry_count: row.retry_count.saturating_add(1),
+            ..Self::new(row, Some(callback), Status::Received)
+        }
+    }
+
+    /// Given up: trying again would fail again.
+    pub(super) fn failed(row: &StoredCallback, callback: Option<&Callback>, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        tracing::error!(callback.id = %row.id, account.id = %row.account_id, reason, "a callback failed for good");
+        Self {
+            error_message: Some(reason),
+            ..Self::new(row, callback, Status::Failed)
         }
     }
 
@@ -109,7 +114,8 @@ impl Outcome {
 /// The oldest callbacks that wait, in ingress order.
 pub(super) async fn received(pool: &PgPool, limit: i64) -> Result<Vec<StoredCallback>, sqlx::Error> {
     let rows = sqlx::query(
-        "select id, tenant_id, account_id, attempt_id, retry_count, raw_data from workers.callback_events
+        "select id, tenant_id, account_id, attempt_id, received_time, retry_count, raw_data
+         from workers.callback_events
          where status in ('received', 'processing') order by ingress limit $1",
     )
     .bind(limit)
@@ -122,6 +128,7 @@ pub(super) async fn received(pool: &PgPool, limit: i64) -> Result<Vec<StoredCall
                 tenant_id: row.try_get("tenant_id")?,
                 account_id: row.try_get("account_id")?,
                 attempt_id: row.try_get("attempt_id")?,
+                received_time: row.try_get("received_time")?,
                 retry_count: row.try_get("retry_count")?,
                 raw_data: row.try_get("raw_data")?,
             })
@@ -129,11 +136,18 @@ pub(super) async fn received(pool: &PgPool, limit: i64) -> Result<Vec<StoredCall
         .collect()
 }
 
-/// Opens bodies; an error says why one never will be read.
-pub(super) async fn open(
-    ctx: &Context,
-    rows: &[StoredCallback],
-) -> Result<Vec<Result<Vec<u8>, &'static str>>, WorkerError> {
+/// What became of a stored body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    Open(Vec<u8>),
+    /// Nobody can read it any more, and why.
+    Lost(&'static str),
+    /// Not by this process: another master key, or a key that the key database does not know.
+    Closed,
+}
+
+/// Opens bodies. Fails where none can be opened for want of a key: that is the configuration's fault, not theirs.
+pub(super) async fn open(ctx: &Context, rows: &[StoredCallback]) -> Result<Vec<Body>, WorkerError> {
     let parts: Vec<Option<SealedParts>> = rows
         .iter()
         .map(|row| serde_json::from_value(row.raw_data.clone()).ok())
@@ -143,24 +157,52 @@ pub(super) async fn open(
     let mut bodies = Vec::with_capacity(rows.len());
     for part in parts {
         if part.is_none() {
-            bodies.push(Err("not_sealed"));
+            bodies.push(Body::Lost("not_sealed"));
             continue;
         }
         bodies.push(match opened.next() {
-            Some(Opened::Open(body)) => Ok(body),
-            Some(Opened::Erased) | None => Err("erased"),
-            Some(Opened::Sealed) => {
-                return Err(WorkerError::Protocol(
-                    "callbacks cannot be opened: check keys.master_key".to_owned(),
-                ));
-            }
+            Some(Opened::Open(body)) => Body::Open(body),
+            Some(Opened::Erased) | None => Body::Lost("erased"),
+            Some(Opened::Sealed) => Body::Closed,
         });
+    }
+    let is_any = |body: fn(&Body) -> bool| bodies.iter().any(body);
+    if is_any(|body| *body == Body::Closed) && !is_any(|body| matches!(body, Body::Open(_))) {
+        return Err(WorkerError::Protocol(
+            "callbacks cannot be opened: check keys.master_key".to_owned(),
+        ));
     }
     Ok(bodies)
 }
 
-/// Writes down what became of them.
-pub(super) async fn store(pool: &PgPool, outcomes: &[Outcome], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+/// Writes down what became of them. What no column can hold is left out, so that it stops no other callback.
+pub(super) async fn store(pool: &PgPool, outcomes: &[Outcome], now: DateTime<Utc>) -> Result<(), WorkerError> {
+    match write(pool, outcomes, now).await.map_err(WorkerError::from) {
+        Err(error) if error.is_lasting() => {}
+        stored => return stored,
+    }
+    for outcome in outcomes {
+        let alone = std::slice::from_ref(outcome);
+        let Err(error) = write(pool, alone, now).await.map_err(WorkerError::from) else {
+            continue;
+        };
+        if !error.is_lasting() {
+            return Err(error);
+        }
+        tracing::error!(callback.id = %outcome.id, %error, "what became of a callback cannot be stored");
+        let bare = Outcome {
+            status: Status::Failed,
+            error_message: Some(format!("{}, which cannot be stored", outcome.status.as_str())),
+            guid: None,
+            parsed_data: None,
+            ..outcome.clone()
+        };
+        write(pool, &[bare], now).await?;
+    }
+    Ok(())
+}
+
+async fn write(pool: &PgPool, outcomes: &[Outcome], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     fn column<T>(rows: &[Outcome], value: impl Fn(&Outcome) -> T) -> Vec<T> {
         rows.iter().map(value).collect()
     }

@@ -44,14 +44,25 @@ pub(super) async fn sweep(ctx: &Context, accounts: Option<&[Uuid]>) -> Result<()
         let mut used: Vec<Uuid> = Vec::new();
         let mut progress = false;
         for parked in matches {
-            if !parked.settles {
-                deliver(ctx, &parked).await?;
-                progress = true;
-            } else if !used.contains(&parked.message.message_id) {
+            if parked.settles && used.contains(&parked.message.message_id) {
                 // One attempt, one callback: the next one is matched anew.
-                used.push(parked.message.message_id);
-                progress |= settle(ctx, &parked).await?;
+                continue;
             }
+            let done = if parked.settles {
+                used.push(parked.message.message_id);
+                settle(ctx, &parked).await
+            } else {
+                deliver(ctx, &parked).await.map(|()| true)
+            };
+            progress |= match done {
+                Err(error) if error.is_lasting() => {
+                    let (message, callback) = (parked.message.message_id, parked.callback_id);
+                    tracing::error!(message.id = %message, callback.id = %callback, %error, "a parked callback is dropped");
+                    forget(&ctx.pool, &parked).await?;
+                    true
+                }
+                done => done?,
+            };
         }
         if !progress {
             return Ok(());

@@ -469,7 +469,7 @@ fn domain_receipt(receipt: &Receipt) -> DomainReceipt {
     DomainReceipt {
         wework_msg_id: receipt.msg_id.clone(),
         appinfo,
-        wework_send_time: chrono::DateTime::from_timestamp(receipt.sendtime, 0).filter(|_| receipt.sendtime > 0),
+        wework_send_time: receipt.sendtime,
     }
 }
 

@@ -53,6 +53,11 @@ pub(super) async fn work(ctx: Context, lane: Lane, active: Arc<ActiveLane>) {
             Err(error) => {
                 ctx.health.failing(PART, error.to_string());
                 tracing::debug!(account.id = %state.lane.account_id, %error, "a lane's turn failed");
+                if error.is_lasting() {
+                    // Not at once again: the lane is claimed anew when its lease is over, and others' get this hand.
+                    tracing::error!(account.id = %state.lane.account_id, %error, "an account's lane cannot go on");
+                    return;
+                }
                 failures += 1;
                 let wait = backoff::exponential(Duration::from_millis(100), Duration::from_secs(5), failures);
                 if !ctx.pause(wait).await {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 use weft_domain::account::AccountEvent;
 use weft_domain::message::{MessageEvent, ResolvedOutcome};
@@ -13,6 +13,7 @@ use super::facts::{Fact, Happened};
 use super::messages::{Change, Followed, MessageState};
 use super::receipts::Receipt;
 use super::{accounts, jobs, messages, receipts};
+use crate::error::WorkerError;
 
 /// What a batch changed: whom to wake in this process.
 #[derive(Debug, Default)]
@@ -23,6 +24,17 @@ pub(crate) struct Applied {
     pub(crate) ready: HashMap<Uuid, i16>,
     /// An unknown outcome came up or was settled elsewhere.
     pub(crate) unknown: bool,
+}
+
+impl Applied {
+    fn add(&mut self, other: Self) {
+        self.accounts.extend(other.accounts);
+        for (account, priority) in other.ready {
+            let highest = self.ready.entry(account).or_insert(priority);
+            *highest = priority.max(*highest);
+        }
+        self.unknown |= other.unknown;
+    }
 }
 
 /// Where events come from.
@@ -123,6 +135,44 @@ pub(crate) async fn apply(
     jobs::follow_accounts(connection, &account_rows, now, heartbeat_at).await?;
     applied.accounts = account_rows.into_iter().map(|row| row.account_id).collect();
     Ok(applied)
+}
+
+/// Like [`apply`], after that failed because of something that no row can hold: what cannot be applied is found by halving
+/// and left out, or nothing would be sent any more for anybody. Answers how many events these are too.
+pub(crate) async fn apply_what_fits(
+    connection: &mut PgConnection,
+    facts: &[Fact],
+    source: Source,
+    now: DateTime<Utc>,
+    heartbeat_at: impl Fn() -> DateTime<Utc>,
+) -> Result<(Applied, u64), WorkerError> {
+    let (mut applied, mut left_out) = (Applied::default(), 0);
+    let mut parts = vec![facts];
+    while let Some(part) = parts.pop() {
+        let mut savepoint = connection.begin().await?;
+        let error = match apply(&mut savepoint, part, source, now, &heartbeat_at).await {
+            Ok(more) => {
+                savepoint.commit().await?;
+                applied.add(more);
+                continue;
+            }
+            Err(error) => WorkerError::from(error),
+        };
+        savepoint.rollback().await?;
+        match part {
+            _ if !error.is_lasting() => return Err(error),
+            [alone] => {
+                left_out += 1;
+                let id = format!("{}:{}", alone.aggregate_id, alone.sequence);
+                tracing::error!(event.id = %id, %error, "the workers leave an event out");
+            }
+            part => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+        }
+    }
+    Ok((applied, left_out))
 }
 
 /// Dispatch has the message in hand: it writes down itself what became of it, or whoever takes its lane over does. Only a

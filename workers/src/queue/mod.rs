@@ -17,7 +17,7 @@ mod messages;
 mod receipts;
 
 pub(crate) use accounts::{AccountRow, load_accounts};
-pub(crate) use apply::{Applied, Source, apply};
+pub(crate) use apply::{Applied, Source, apply, apply_what_fits};
 pub(crate) use facts::Fact;
 pub(crate) use jobs::{Job, JobKind, JobResult};
 pub(crate) use lanes::{

@@ -54,8 +54,7 @@ impl Session<'_> {
             .executor
             .sealer()
             .seal(&account_subject(self.account_id), &user_info(profile))
-            .await
-            .map_err(|error| WorkerError::Protocol(error.to_string()))?;
+            .await?;
         if self
             .execute(AccountCommand::RecordProfile { user_info, now })
             .await?

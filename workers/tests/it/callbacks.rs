@@ -8,7 +8,7 @@ use weft_domain::{AccountId, ConversationId};
 use weft_platform::callback_token::CallbackAddress;
 use weft_platform::testing::until;
 
-use crate::world::{AUTO, World};
+use crate::world::{AUTO, Options, World};
 
 async fn address(world: &World, account: AccountId) -> CallbackAddress {
     let attempt = world.account(account).await.login.expect("a login").attempt;
@@ -176,4 +176,145 @@ async fn what_is_kept_of_a_callback_in_clear_is_nothing_personal() {
             "{row}"
         );
     }
+}
+
+/// The payload of what was received of `sender`, once it was.
+async fn received_from(world: &World, account: AccountId, sender: &str) -> Value {
+    let id = ConversationId::of(account, &format!("S:{sender}").parse().expect("a conversation id"));
+    until("it is received", async || {
+        sqlx::query_scalar("select payload from events where event_type = 'MessageReceived' and aggregate_id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&world.pool)
+            .await
+            .ok()?
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_is_none_stops_nobody_and_gets_into_no_event() {
+    let world = World::start(AUTO).await;
+    let (account, guid) = world.online_account("时间").await;
+    let now = address(&world, account).await;
+    let message = |id: &str, own: i64, time: i64| {
+        json!({"id": id, "appinfo": format!("app{id}"), "sender": id, "receiver": "5551", "roomid": "0",
+            "sendtime": time, "content": "x", "send_flag": own, "msg_type": 2})
+    };
+    let sent = world.text(account, "S:2002", "读").await;
+    let sent = world
+        .message_in(sent, &[weft_domain::message::MessageStatus::Delivered])
+        .await;
+    let receipt = sent.receipt.expect("a delivered message has a receipt");
+    for (id, time) in [
+        ("91", -300_000_000_000),
+        ("92", 300_000_000_000),
+        ("93", -100_000_000_000),
+        ("94", 0),
+    ] {
+        let own = json!({"guid": guid, "notify_type": 11013, "data": [message(&format!("{id}0"), 1, time)]});
+        let incoming = json!({"guid": guid, "notify_type": 11010, "data": message(id, 0, time)});
+        let mut read = message(&format!("{id}1"), 0, time);
+        read["msg_type"] = json!(1012);
+        read["content"] = json!({"msgids": [receipt.wework_msg_id], "appinfos": [receipt.appinfo], "read_time": time});
+        let read = json!({"guid": guid, "notify_type": 11010, "data": read});
+        for body in [own, incoming, read] {
+            let id = world.ingress.store(now, body.to_string().as_bytes()).await;
+            assert_eq!(outcome(&world, id).await, ("processed".to_owned(), None), "{body}");
+        }
+        let payload = received_from(&world, account, id).await;
+        let sent_at: chrono::DateTime<chrono::Utc> = payload["sent_at"].as_str().unwrap().parse().unwrap();
+        let at: chrono::DateTime<chrono::Utc> = payload["at"].as_str().unwrap().parse().unwrap();
+        assert!(
+            (at - sent_at).num_seconds().abs() < 60,
+            "the time it came in stands in: {payload}"
+        );
+    }
+    let read_at = world
+        .message(weft_domain::MessageId(
+            receipt_message(&world, &receipt.wework_msg_id).await,
+        ))
+        .await;
+    assert!(read_at.read_at.is_some_and(|at| at >= sent.sent_at.unwrap()));
+}
+
+async fn receipt_message(world: &World, wework_msg_id: &str) -> Uuid {
+    sqlx::query_scalar("select message_id from workers.receipts where wework_msg_id = $1")
+        .bind(wework_msg_id)
+        .fetch_one(&world.pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_that_can_never_be_carried_out_fails_alone_with_its_reason() {
+    let world = World::start(Options {
+        configure: Some(|config| config.log.max_event_bytes = 16 * 1024),
+        ..AUTO
+    })
+    .await;
+    let (account, guid) = world.online_account("毒").await;
+    let (other, other_guid) = world.online_account("邻").await;
+    let (now, others) = (address(&world, account).await, address(&world, other).await);
+    let body = |guid: &str, id: i64, content: &str| {
+        let message = json!({"id": id, "sender": id, "sendtime": 1_767_225_600, "content": content, "msg_type": 2});
+        json!({"guid": guid, "notify_type": 11010, "data": message}).to_string()
+    };
+    // Larger than any event may be.
+    let poison = body(&guid, 71, &"长".repeat(20_000));
+    let mut stored = Vec::new();
+    for (address, body) in [
+        (now, body(&guid, 70, "前")),
+        (now, poison.clone()),
+        (others, body(&other_guid, 72, "邻")),
+        (now, poison),
+        (now, body(&guid, 73, "后")),
+    ] {
+        stored.push(world.ingress.store(address, body.as_bytes()).await);
+    }
+    let failed = (
+        "failed".to_owned(),
+        Some("the log: an event is larger than log.max_event_bytes".to_owned()),
+    );
+    let done = ("processed".to_owned(), None);
+    for (id, expected) in stored.iter().zip([&done, &failed, &done, &failed, &done]) {
+        assert_eq!(outcome(&world, *id).await, *expected);
+    }
+    for (account, sender) in [(account, "70"), (other, "72"), (account, "73")] {
+        received_from(&world, account, sender).await;
+    }
+    let health = &world.workers.as_ref().expect("workers run").health;
+    until("the worker is well", async || {
+        health.parts()["worker callbacks"].ready.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_whose_ids_no_text_can_hold_are_not_taken_for_one() {
+    let world = World::start(AUTO).await;
+    let (account, guid) = world.online_account("同名").await;
+    let now = address(&world, account).await;
+    for sender in [r"\u0000", r"\ud800", r"\udc00"] {
+        let message = format!(r#"{{"id": "1", "sender": "{sender}", "content": "x", "msg_type": 2}}"#);
+        for (notify_type, data, reason) in [
+            (
+                11010,
+                message.clone(),
+                "malformed: notify_type 11010 came without the data it needs",
+            ),
+            (11013, format!("[{message}]"), "unreadable"),
+        ] {
+            let body = format!(r#"{{"guid": "{guid}", "notify_type": {notify_type}, "data": {data}}}"#);
+            let id = world.ingress.store(now, body.as_bytes()).await;
+            assert_eq!(
+                outcome(&world, id).await,
+                ("ignored".to_owned(), Some(reason.to_owned()))
+            );
+        }
+    }
+    let received: i64 = sqlx::query_scalar("select count(*) from events where event_type = 'MessageReceived'")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(received, 0);
 }

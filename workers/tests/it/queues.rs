@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use uuid::Uuid;
-use weft_domain::message::MessageStatus as M;
+use weft_domain::message::{Message, MessageCommand, MessageStatus as M, Receipt};
+use weft_log_writer::testing::options;
+use weft_platform::clock::Clock;
 use weft_platform::config::Secret;
 use weft_platform::testing::until;
 use weft_workers::testing;
@@ -90,6 +92,42 @@ async fn events_that_kafka_has_dropped_are_taken_from_the_log() {
     world.message_in(after, &[M::Delivered]).await;
     world.message_in(missed, &[M::Delivered]).await;
     assert_eq!(world.effective().await.len(), 3);
+}
+
+/// An index row of Postgres holds some kilobytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_no_row_can_hold_does_not_stop_the_queues() {
+    let world = World::start(AUTO).await;
+    let offline = world.create_account("离线").await;
+    let (account, _) = world.online_account("在线").await;
+    let poison = world.text(offline, "S:1001", "毒").await;
+    let now = Clock::system().now();
+    let appinfo: String = (0..1_000).map(|_| Clock::system().new_id().to_string()).collect();
+    let receipt = Receipt {
+        wework_msg_id: "1".to_owned(),
+        appinfo: Some(appinfo),
+        wework_send_time: None,
+    };
+    for command in [
+        MessageCommand::StartAttempt { now },
+        MessageCommand::RecordSent {
+            attempt: 1,
+            receipt,
+            now,
+        },
+    ] {
+        let done = world
+            .executor
+            .execute::<Message>(&poison.to_string(), command, &options(world.tenant))
+            .await;
+        done.expect("the message was sent");
+    }
+    let after = world.text(account, "S:1001", "之后").await;
+    world.message_in(after, &[M::Delivered]).await;
+    // The same from the log.
+    weft_workers::rebuild(&world.config, &world.executor)
+        .await
+        .expect("the queues are rebuilt");
 }
 
 #[tokio::test(flavor = "multi_thread")]
