@@ -242,7 +242,7 @@ async fn receipt_message(world: &World, wework_msg_id: &str) -> Uuid {
         .bind(wework_msg_id)
         .fetch_one(&world.pool)
         .await
-        .unwrap()
+        .expect("a receipt")
 }
 
 #[tokio::test(flavor = "multi_thread")]
