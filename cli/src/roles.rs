@@ -22,6 +22,9 @@ use weft_workers::WorkerWake;
 
 use crate::{Failure, admin, migrate, server, tenant};
 
+/// The API's address answers; part of readiness, as the admin port answers earlier.
+const HTTP: &str = "http";
+
 /// What the parts of one process share.
 struct Process {
     config: Arc<Config>,
@@ -88,7 +91,8 @@ impl Process {
         );
         let shutdown = self.shutdown.clone();
         tracing::info!(%address, "serving");
-        self.spawn("http", async move { server::serve(listener, router, shutdown).await });
+        self.health.ready(HTTP);
+        self.spawn(HTTP, async move { server::serve(listener, router, shutdown).await });
         Ok(())
     }
 
@@ -163,6 +167,7 @@ impl Process {
 
 pub(crate) async fn all(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
+    process.health.expect(HTTP);
     process.prepare().await?;
     let executor = process.executor().await?;
     if process.config.profile == Profile::Development {
@@ -199,6 +204,7 @@ fn command_state(process: &Process, executor: Executor, wake: WorkerWake) -> Com
 
 pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
+    process.health.expect(HTTP);
     let executor = process.executor().await?;
     process.serve_admin().await?;
     let state = command_state(&process, executor, WorkerWake::default());
@@ -215,6 +221,7 @@ pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
 
 pub(crate) async fn query_api(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
+    process.health.expect(HTTP);
     process.serve_admin().await?;
     let keys = KeyStore::new(&process.config.keys).map_err(Failure::new)?;
     let (router, openapi) = weft_query_api::router(process.query_state(keys).await?);

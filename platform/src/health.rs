@@ -54,11 +54,11 @@ impl Health {
         self.parts().values().all(|part| part.ready)
     }
 
-    /// The process can serve: every part has started, and the log can be written. A part that fails later waits its
-    /// outage out while the others go on, so it does not take the process out of service.
+    /// The process can serve: its parts are known, every one has started, and the log can be written. A part that fails
+    /// later waits its outage out while the others go on, so it does not take the process out of service.
     pub fn can_serve(&self) -> bool {
         let parts = self.parts();
-        parts.values().all(|part| part.started) && parts.get(LOG).is_none_or(|log| log.ready)
+        !parts.is_empty() && parts.values().all(|part| part.started) && parts.get(LOG).is_none_or(|log| log.ready)
     }
 }
 
@@ -69,6 +69,7 @@ mod tests {
     #[test]
     fn a_process_serves_once_every_part_has_started_and_while_its_log_answers() {
         let health = Health::default();
+        assert!(!health.can_serve(), "a process whose parts are not announced yet");
         health.expect("projection messages");
         health.ready(LOG);
         assert!(!health.can_serve());
