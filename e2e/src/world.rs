@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use weft_platform::testing::{clickhouse_url, kafka_brokers, postgres_url};
 
 use crate::api::Api;
+use crate::checks::view_differences;
 use crate::process::{Process, free_port, run_to_end};
 use crate::wait::until;
 
@@ -277,6 +278,18 @@ impl World {
             .with_database(&self.name)
     }
 
+    /// Where read models and facts differ from a recount of the log once `patience` is over, or none as soon as there is
+    /// none.
+    pub async fn view_differences(&self, patience: Duration) -> Vec<String> {
+        let (log, views, clickhouse) = (self.log_pool().await, self.views_pool().await, self.clickhouse());
+        let started = std::time::Instant::now();
+        until("the views were read", Duration::from_mins(2), async || {
+            let found = view_differences(&log, &views, &clickhouse).await;
+            (found.is_empty() || started.elapsed() > patience).then_some(found)
+        })
+        .await
+    }
+
     /// Creates an account; answers its id.
     pub async fn create_account(&self, name: &str) -> String {
         let answer = self.api.post("/api/v1/accounts", json!({"account_name": name})).await;
@@ -357,12 +370,12 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let text = std::fs::read_to_string(self.folder.path().join("weft.log")).unwrap_or_default();
-            let tail: Vec<&str> = text.lines().rev().take(20).collect();
-            eprintln!(
-                "the end of weft's log:\n{}",
-                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-            );
+            for entry in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+                let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+                eprintln!("the end of {}:\n{tail}", entry.file_name().display());
+            }
         }
         drop(self.weft.take());
         drop(self.simulator.take());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weft_e2e::{Options, World, until, view_differences};
+use weft_e2e::{Options, World, until};
 
 const AUTO: Options = Options {
     auto_scan: Some("100ms"),
@@ -25,16 +25,8 @@ async fn send(world: &World, account: &str, conversation: &str, message_type: &s
 
 /// Waits until views and facts equal a recount of the log.
 async fn views_settle(world: &World) {
-    let (log, views, clickhouse) = (world.log_pool().await, world.views_pool().await, world.clickhouse());
-    let started = std::time::Instant::now();
-    loop {
-        let differences = view_differences(&log, &views, &clickhouse).await;
-        if differences.is_empty() {
-            return;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "{differences:#?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let differences = world.view_differences(Duration::from_secs(20)).await;
+    assert!(differences.is_empty(), "{differences:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use weft_domain::tenant::{Tenant, TenantCommand};
 use weft_log_writer::testing::{TestLog, options};
 use weft_log_writer::{CallOptions, ExecuteError, Executor, Idempotency};
 use weft_platform::clock::Clock;
+use weft_platform::testing::until;
 
 use crate::support::{a_tenant, create_account, create_tenant, limit_accounts, new_account, new_tenant};
 
@@ -35,7 +36,7 @@ async fn hold_up(log: &TestLog, executor: &Executor) -> sqlx::Transaction<'stati
             .execute::<Tenant>(&tenant.to_string(), limit_accounts(7), &options(tenant))
             .await
     });
-    until(|| async {
+    until("the append waits", async || {
         let waiting: i64 = sqlx::query_scalar(
             "select count(*) from pg_stat_activity
              where datname = current_database() and wait_event_type = 'Lock' and query like '%append_commands%'",
@@ -43,21 +44,10 @@ async fn hold_up(log: &TestLog, executor: &Executor) -> sqlx::Transaction<'stati
         .fetch_one(executor.pool())
         .await
         .unwrap();
-        waiting == 1
+        (waiting == 1).then_some(())
     })
     .await;
     other
-}
-
-async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
-    let waited = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waited)
-        .await
-        .expect("what was waited for came");
 }
 
 async fn count(executor: &Executor, sql: &str) -> i64 {
