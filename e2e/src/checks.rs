@@ -1,5 +1,5 @@
 //! The checkers: plain SQL over the log that shares no code with aggregates, projections or workers. Each is shown
-//! failing on a planted defect in `tests/it/planted.rs`.
+//! failing on a planted defect in `chaos/planted.rs`.
 
 use std::collections::BTreeMap;
 

@@ -49,17 +49,18 @@ struct Member {
 /// Every role at work on the databases and topics of a `World`.
 pub struct Cluster {
     pub world: World,
-    /// As the tenant with a small limit of messages a day.
-    pub limited: Api,
+    /// As the main tenant, by each command API.
+    pub commands: Vec<Api>,
+    /// As the tenant with a small limit of messages a day, by each command API.
+    pub limited: Vec<Api>,
     /// Its id.
     pub limited_tenant: String,
     members: Vec<Member>,
     http: reqwest::Client,
 }
 
-/// One command API and one query API, because an address has one owner; two of the others.
-const MEMBERS: [Role; 8] = [
-    Role::CommandApi,
+/// Beside the command APIs: one query API, two of the others.
+const MEMBERS: [Role; 7] = [
     Role::QueryApi,
     Role::Relay,
     Role::Relay,
@@ -73,14 +74,13 @@ impl Cluster {
     /// Migrates, creates two tenants, one of which may send `daily_limit` messages a day, and starts all roles.
     pub async fn start(options: Options, daily_limit: u32) -> Self {
         let mut world = World::prepare(options).await;
-        let (commands, queries) = (free_port(), free_port());
+        let (commands, queries) = ([free_port(), free_port()], free_port());
         let mut set = |key: &str, value: String| {
             world.environment.retain(|(old, _)| old != key);
             world.environment.push((key.to_owned(), value));
         };
-        set("WEFT__HTTP__COMMAND_LISTEN", format!("127.0.0.1:{commands}"));
         set("WEFT__HTTP__QUERY_LISTEN", format!("127.0.0.1:{queries}"));
-        set("WEFT__HTTP__PUBLIC_URL", format!("http://127.0.0.1:{commands}"));
+        set("WEFT__HTTP__PUBLIC_URL", format!("http://127.0.0.1:{}", commands[0]));
         for arguments in [["migrate"], ["topics"]] {
             cli(&world, &arguments);
         }
@@ -101,15 +101,25 @@ impl Cluster {
             r#"[{{token="chaos",tenant_id="{tenant}",role="admin"}},{{token="limited",tenant_id="{limited_tenant}",role="admin"}}]"#
         );
         world.environment.push(("WEFT__AUTH__STATIC".to_owned(), tokens));
-        world.api = Api::new(format!("http://127.0.0.1:{commands}"), "chaos");
+        let apis = |token| {
+            commands
+                .map(|port| Api::new(format!("http://127.0.0.1:{port}"), token))
+                .to_vec()
+        };
+        world.api = apis("chaos").swap_remove(0);
         world.views = Api::new(format!("http://127.0.0.1:{queries}"), "chaos");
         let mut cluster = Self {
-            limited: Api::new(format!("http://127.0.0.1:{commands}"), "limited"),
+            commands: apis("chaos"),
+            limited: apis("limited"),
             limited_tenant,
             world,
             members: Vec::new(),
             http: reqwest::Client::new(),
         };
+        for port in commands {
+            let listen = ("WEFT__HTTP__COMMAND_LISTEN".to_owned(), format!("127.0.0.1:{port}"));
+            cluster.add(Role::CommandApi, vec![listen]).await;
+        }
         for role in MEMBERS {
             cluster.join(role).await;
         }
@@ -133,10 +143,14 @@ impl Cluster {
             .expect("a cluster has every role")
     }
 
-    /// One more process; answers its number.
+    /// One more process, not of the command API, which has addresses to be known by; answers its number.
     pub async fn join(&mut self, role: Role) -> usize {
+        self.add(role, Vec::new()).await
+    }
+
+    async fn add(&mut self, role: Role, mut environment: Vec<(String, String)>) -> usize {
         let admin_port = free_port();
-        let environment = vec![("WEFT__ADMIN__LISTEN".to_owned(), format!("127.0.0.1:{admin_port}"))];
+        environment.push(("WEFT__ADMIN__LISTEN".to_owned(), format!("127.0.0.1:{admin_port}")));
         self.members.push(Member {
             role,
             admin_port,

@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Whose accounts the clients work on.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) api: Api,
+    /// Servers of the same tenant; each try goes to another one.
+    pub(crate) apis: Vec<Api>,
     pub(crate) accounts: Vec<String>,
     /// Messages in five are scheduled for tomorrow and mostly cancelled again; with none all are sent at once.
     pub(crate) scheduled_of_five: u32,
@@ -64,7 +65,7 @@ struct Client {
     random: StdRng,
     pause: Duration,
     name: String,
-    asked: u64,
+    asked: usize,
     done: Vec<Operation>,
     /// Messages that wait for tomorrow.
     scheduled: Vec<String>,
@@ -165,9 +166,8 @@ impl Client {
             if let Some(etag) = &etag {
                 headers.push(("If-Match", etag));
             }
-            let answer = self
-                .target
-                .api
+            let api = (self.asked + requests.len()) % self.target.apis.len();
+            let answer = self.target.apis[api]
                 .try_call(method.clone(), path, Some(&body), &headers)
                 .await;
             let outcome = answer.map_or(Outcome::Unknown, |answer| read(&answer, &stream));

@@ -1,11 +1,11 @@
-//! What goes wrong beside processes that die: servers away for a minute, a projection that fails on some streams.
+//! What goes wrong beside processes that die: servers away for a minute, a projection that fails on some events.
 
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::Executor;
+use sqlx::{Executor, PgPool};
 
 use super::Chaos;
 
@@ -31,14 +31,23 @@ impl fmt::Display for Server {
     }
 }
 
-/// Fails for one message in a thousand, the same ones each time, as a defect in a projection would.
+/// Fails for one event of a message in a thousand, the same ones each time, as a defect in a projection would.
 const DEFECT: &str = "
     create function views_g1.defect() returns trigger language plpgsql as $$
     begin
-        if abs(hashtext(new.id::text)) % 1000 < $share then raise exception 'planted' using errcode = '22023'; end if;
+        if abs(hashtext(new.id || ':' || new.version)::bigint) % 1000 = 0 then
+            raise exception 'planted' using errcode = '22023';
+        end if;
         return new;
     end $$;
     create trigger defect before insert or update on views_g1.messages for each row execute function views_g1.defect();";
+
+const PARKED: &str = "
+    select projection, aggregate_id::text, fingerprint from views_g1.dead_letters where state = 'parked'";
+
+async fn parked(views: &PgPool) -> Vec<(String, String, String)> {
+    sqlx::query_as(PARKED).fetch_all(views).await.expect("the views answer")
+}
 
 impl Chaos {
     /// The server is stopped for `length` under load and comes back; `stack` is the folder of the stack's scripts.
@@ -53,24 +62,46 @@ impl Chaos {
         self.end_load().await;
     }
 
-    /// The projection `messages` fails for one stream in `1000 / share`: those are parked, all others go on; after the
-    /// repair the parked ones are tried again.
-    pub async fn failing_projection(&mut self, share: u32) {
+    /// The projection `messages` fails on one event in 1,000: their streams are parked and all others go on; after the
+    /// repair the parked ones are tried again. Answers how many were parked.
+    pub async fn failing_projection(&mut self) -> usize {
+        const LONGEST: Duration = Duration::from_secs(90);
         let views = self.cluster.world.views_pool().await;
-        let plant = DEFECT.replace("$share", &share.to_string());
-        views.execute(plant.as_str()).await.expect("planted");
+        views.execute(DEFECT).await.expect("planted");
         self.begin_load();
-        self.pause(8_000..10_000).await;
+        let began = Instant::now();
+        // A few failures, whichever the dice of the ids give.
+        while parked(&views).await.len() < 2 && began.elapsed() < LONGEST {
+            self.pause(500..1_000).await;
+        }
         self.end_load().await;
         self.settle().await;
+        let differences = self.cluster.world.view_differences(Duration::from_secs(15)).await;
+        let letters = parked(&views).await;
+        if letters.is_empty() {
+            self.problems
+                .push(format!("no event of {LONGEST:?} was parked by the failing projection"));
+        }
+        let unparked = differences.into_iter().filter(|difference| {
+            !letters
+                .iter()
+                .any(|(_, stream, _)| difference.contains(stream.as_str()))
+        });
+        self.problems.extend(unparked);
         views
             .execute("drop function views_g1.defect() cascade")
             .await
             .expect("repaired");
-        let (code, output) = self.cluster.weft(&["dead-letters", "retry", "--all"]);
-        if code != Some(0) {
-            self.problems.push(format!("weft dead-letters retry: {output}"));
+        let mut fingerprints: Vec<&String> = letters.iter().map(|(_, _, fingerprint)| fingerprint).collect();
+        fingerprints.sort();
+        fingerprints.dedup();
+        for fingerprint in fingerprints {
+            let (code, output) = self.cluster.weft(&["dead-letters", "retry", fingerprint]);
+            if code != Some(0) {
+                self.problems.push(format!("weft dead-letters retry: {output}"));
+            }
         }
+        letters.len()
     }
 }
 

@@ -5,7 +5,8 @@ mod planted;
 mod verdict;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -13,15 +14,16 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use crate::cluster::{Cluster, Role};
-use crate::history::{Limit, Operation};
+use crate::history::{Limit, Operation, Outcome};
 use crate::load::{Load, Target};
 use crate::wait::until;
 use crate::world::Options;
 
 pub use disturb::Server;
 
-/// Small enough to be reached within a minute, so that clients race for the last ones.
-const MESSAGES_A_DAY: u32 = 150;
+/// Small enough to be reached within seconds, so that clients race for the last ones; cancelled messages of tomorrow make
+/// room again and again.
+const MESSAGES_A_DAY: u32 = 30;
 
 /// How much load.
 #[derive(Clone, Copy, Debug)]
@@ -71,19 +73,19 @@ impl Chaos {
             instances.insert(account, guid);
         }
         let body = json!({"account_name": "限量账号", "config": {"daily_limit": 100_000}});
-        let answer = cluster.limited.post("/api/v1/accounts", body).await;
+        let answer = cluster.limited[0].post("/api/v1/accounts", body).await;
         assert_eq!(answer.status, 201, "{}", answer.body);
         let limited_account = answer.body["account_id"].as_str().expect("an id").to_owned();
         let mut accounts: Vec<String> = instances.keys().cloned().collect();
         accounts.sort();
         Self {
             main: Target {
-                api: cluster.world.api.clone(),
+                apis: cluster.commands.clone(),
                 accounts,
                 scheduled_of_five: 1,
             },
             limited: Target {
-                api: cluster.limited.clone(),
+                apis: cluster.limited.clone(),
                 accounts: vec![limited_account],
                 scheduled_of_five: 2,
             },
@@ -109,6 +111,21 @@ impl Chaos {
         self.operations.len()
     }
 
+    /// How many commands were refused with this code so far.
+    pub fn refused(&self, wanted: &str) -> usize {
+        let refused = self
+            .operations
+            .iter()
+            .filter(|operation| matches!(&operation.outcome, Outcome::Refused { code, .. } if code == wanted));
+        refused.count()
+    }
+
+    /// Leaves the processes' logs where they are when this ends; answers their folder.
+    pub fn keep_logs(&mut self) -> &Path {
+        self.cluster.world.folder.disable_cleanup(true);
+        self.cluster.world.folder.path()
+    }
+
     /// Lets clients work until the next check.
     fn begin_load(&mut self) {
         self.blocks += 1;
@@ -126,17 +143,19 @@ impl Chaos {
         }
     }
 
-    /// `rounds` of at most ten seconds: one process, whichever, is killed at any moment under load and comes back.
-    pub async fn rounds(&mut self, rounds: u32, mut tell: impl FnMut(&str)) {
+    /// `rounds` of some seconds: one process, whichever, is killed at any moment under load and comes back. Tells who, and
+    /// how long the round took.
+    pub async fn rounds(&mut self, rounds: u32, mut tell: impl FnMut(Role, Duration)) {
         self.begin_load();
-        for round in 1..=rounds {
+        for _ in 0..rounds {
+            let began = Instant::now();
             self.pause(200..2_500).await;
             let member = self.random.random_range(0..self.cluster.size());
             self.cluster.kill(member);
-            tell(&format!("{round}: killed {}", self.cluster.role(member)));
             self.pause(0..1_000).await;
             self.cluster.restart(member, &[]).await;
             self.notice_crashes();
+            tell(self.cluster.role(member), began.elapsed());
         }
         self.end_load().await;
     }
@@ -168,16 +187,18 @@ impl Chaos {
         self.end_load().await;
     }
 
-    /// The command API's clock goes back an hour between two commands, and forth again.
+    /// The clock of one command API after the other goes back an hour between two commands, and forth again.
     pub async fn clock_back(&mut self) {
         self.begin_load();
-        let api = self.cluster.first(Role::CommandApi);
+        let first = self.cluster.first(Role::CommandApi);
         for offset in ["-3600", "0"] {
-            self.pause(1_000..2_000).await;
-            self.cluster.kill(api);
-            self.cluster
-                .restart(api, &[("WEFT__CLOCK_OFFSET_SECONDS", offset)])
-                .await;
+            for api in [first, first + 1] {
+                self.pause(1_000..2_000).await;
+                self.cluster.kill(api);
+                self.cluster
+                    .restart(api, &[("WEFT__CLOCK_OFFSET_SECONDS", offset)])
+                    .await;
+            }
         }
         self.pause(1_000..2_000).await;
         self.end_load().await;

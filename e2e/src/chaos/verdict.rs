@@ -8,13 +8,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
-use sqlx::PgPool;
 use weft_platform::testing::kafka_brokers;
 
 use super::Chaos;
-use crate::checks::{ledger_differences, received, view_differences};
+use crate::checks::{ledger_differences, received};
 use crate::history::{Outcome, Wish, contradictions, read};
-use crate::wait::until;
 
 impl Chaos {
     /// Waits until nothing is on its way, then compares what clients were told, the log, WeCom's ledger and the views.
@@ -22,14 +20,19 @@ impl Chaos {
         self.settle().await;
         let mut found = self.log_contradictions().await;
         found.extend(self.ledger_differences().await);
-        found.extend(self.view_differences().await);
-        for arguments in [["log", "verify"], ["projections", "check"]] {
-            let (code, output) = self.cluster.weft(&arguments);
-            if code != Some(0) {
-                found.push(format!("weft {} ended with {code:?}: {output}", arguments.join(" ")));
-            }
-        }
+        found.extend(self.cluster.world.view_differences(Duration::from_secs(30)).await);
+        found.extend(self.tool_finds(&["log", "verify"]));
+        found.extend(self.tool_finds(&["projections", "check", "--all"]));
         self.problems.extend(found);
+    }
+
+    /// What a tool that ends with 0 where all is well says otherwise.
+    pub(super) fn tool_finds(&self, arguments: &[&str]) -> Vec<String> {
+        let (code, output) = self.cluster.weft(arguments);
+        if code == Some(0) {
+            return Vec::new();
+        }
+        vec![format!("weft {} ended with {code:?}: {output}", arguments.join(" "))]
     }
 
     pub(super) async fn log_contradictions(&self) -> Vec<String> {
@@ -58,22 +61,44 @@ impl Chaos {
         found
     }
 
-    /// Views are given half a minute to catch up.
-    pub(super) async fn view_differences(&self) -> Vec<String> {
-        let (views, clickhouse) = (self.cluster.world.views_pool().await, self.cluster.world.clickhouse());
-        let started = std::time::Instant::now();
-        until("views were read", Duration::from_mins(2), async || {
-            let found = view_differences(&self.log, &views, &clickhouse).await;
-            (found.is_empty() || started.elapsed() > Duration::from_secs(30)).then_some(found)
-        })
-        .await
-    }
-
     /// Everything that Kafka holds: no event missing, none unknown to the log, and each partition in log order but for
     /// repetitions.
     pub async fn check_topics(&mut self) {
-        let found = topic_contradictions(&self.log, self.cluster.world.name()).await;
+        let found = self.topic_contradictions().await;
         self.problems.extend(found);
+    }
+
+    pub(super) async fn topic_contradictions(&self) -> Vec<String> {
+        let expected: HashSet<String> =
+            sqlx::query_scalar::<_, String>("select aggregate_id || ':' || sequence from events")
+                .fetch_all(&self.log)
+                .await
+                .expect("the log answers")
+                .into_iter()
+                .collect();
+        let topics: Vec<String> = ["account", "message", "conversation", "tenant"]
+            .map(|aggregate| format!("{}.events.{aggregate}", self.cluster.world.name()))
+            .into();
+        let read = tokio::task::spawn_blocking(move || records(&topics)).await;
+        let partitions = read.expect("the reader does not panic");
+        let mut found = Vec::new();
+        let mut seen = HashSet::new();
+        for ((topic, partition), records) in partitions {
+            let mut last: Option<Order> = None;
+            for (id, order) in records {
+                if !expected.contains(&id) {
+                    found.push(format!("{topic}/{partition} has {id}, which the log does not"));
+                }
+                if seen.insert(id.clone()) {
+                    if last.is_some_and(|last| last >= order) {
+                        found.push(format!("{topic}/{partition}: {id} comes first after a later event"));
+                    }
+                    last = Some(order);
+                }
+            }
+        }
+        found.extend(expected.difference(&seen).map(|id| format!("Kafka lacks {id}")));
+        found
     }
 }
 
@@ -87,39 +112,6 @@ fn doubled(ledger: &[Value]) -> Vec<String> {
 
 /// Log order as the record's headers give it: epoch, transaction, position.
 type Order = (i64, u64, i64);
-
-pub(super) async fn topic_contradictions(log: &PgPool, world: &str) -> Vec<String> {
-    let expected: HashSet<String> =
-        sqlx::query_scalar::<_, String>("select aggregate_id || ':' || sequence from events")
-            .fetch_all(log)
-            .await
-            .expect("the log answers")
-            .into_iter()
-            .collect();
-    let topics: Vec<String> = ["account", "message", "conversation", "tenant"]
-        .map(|aggregate| format!("{world}.events.{aggregate}"))
-        .into();
-    let read = tokio::task::spawn_blocking(move || records(&topics)).await;
-    let partitions = read.expect("the reader does not panic");
-    let mut found = Vec::new();
-    let mut seen = HashSet::new();
-    for ((topic, partition), records) in partitions {
-        let mut last: Option<Order> = None;
-        for (id, order) in records {
-            if !expected.contains(&id) {
-                found.push(format!("{topic}/{partition} has {id}, which the log does not"));
-            }
-            if seen.insert(id.clone()) {
-                if last.is_some_and(|last| last >= order) {
-                    found.push(format!("{topic}/{partition}: {id} comes first after a later event"));
-                }
-                last = Some(order);
-            }
-        }
-    }
-    found.extend(expected.difference(&seen).map(|id| format!("Kafka lacks {id}")));
-    found
-}
 
 /// Per partition, event ids and their place in the log, as they stand.
 fn records(topics: &[String]) -> BTreeMap<(String, i32), Vec<(String, Order)>> {

@@ -1,5 +1,6 @@
 //! Whole flows, each on a world of its own.
 
+mod chaos;
 mod crash;
 mod kafka_lost;
 mod login;
