@@ -15,21 +15,24 @@ pub(crate) fn install_metrics() -> Result<PrometheusHandle, Failure> {
     PrometheusBuilder::new().install_recorder().map_err(Failure::new)
 }
 
+/// When a process is ready.
+pub(crate) type Ready = fn(&Health) -> bool;
+
 /// `/healthz`, `/readyz`, `/metrics`.
-pub(crate) fn router(health: Health, metrics: PrometheusHandle) -> Router {
-    probes(health).route("/metrics", get(move || std::future::ready(metrics.render())))
+pub(crate) fn router(health: Health, ready: Ready, metrics: PrometheusHandle) -> Router {
+    probes(health, ready).route("/metrics", get(move || std::future::ready(metrics.render())))
 }
 
-/// `/healthz` (alive) and `/readyz` (can serve, else 503); the latter tells each part's state.
-pub(crate) fn probes(health: Health) -> Router {
+/// `/healthz` (alive) and `/readyz` (503 where not `ready`); the latter tells each part's state, and whether one fails.
+pub(crate) fn probes(health: Health, ready: Ready) -> Router {
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok")))
-        .route("/readyz", get(move || std::future::ready(readiness(&health))))
+        .route("/readyz", get(move || std::future::ready(readiness(&health, ready))))
 }
 
-fn readiness(health: &Health) -> impl IntoResponse + use<> {
+fn readiness(health: &Health, ready: Ready) -> impl IntoResponse + use<> {
     let parts = health.parts();
-    let ready = health.can_serve();
+    let (ready, degraded) = (ready(health), !health.is_ready());
     let shown: serde_json::Map<String, serde_json::Value> = parts
         .into_iter()
         .map(|(name, part)| (name.to_owned(), json!({"ready": part.ready, "detail": part.detail})))
@@ -39,5 +42,8 @@ fn readiness(health: &Health) -> impl IntoResponse + use<> {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, axum::Json(json!({"ready": ready, "parts": shown})))
+    (
+        status,
+        axum::Json(json!({"ready": ready, "degraded": degraded, "parts": shown})),
+    )
 }

@@ -49,7 +49,7 @@ impl Chosen {
 }
 
 pub(crate) async fn run(args: DeadLettersArgs, config: Config) -> Result<(), Failure> {
-    let world = world(config)?;
+    let world = world(config).await?;
     let projections = weft_projectors::projections();
     match args.command {
         DeadLettersCall::List => list(&world, &projections).await,
@@ -101,7 +101,7 @@ async fn list(world: &World, projections: &[Box<dyn AnyProjection>]) -> Result<(
         }
     }
     if groups.is_empty() {
-        println!("no dead letters");
+        outln!("no dead letters");
         return Ok(());
     }
     let mut table = Table::new();
@@ -133,12 +133,12 @@ async fn list(world: &World, projections: &[Box<dyn AnyProjection>]) -> Result<(
             letters[0].error.clone(),
         ]);
     }
-    println!("{table}");
+    outln!("{table}");
     Ok(())
 }
 
 fn show(letters: &[DeadLetter]) {
-    println!("{}: {}", letters[0].fingerprint, letters[0].error);
+    outln!("{}: {}", letters[0].fingerprint, letters[0].error);
     let mut table = Table::new();
     table.set_header([
         "projection",
@@ -162,10 +162,11 @@ fn show(letters: &[DeadLetter]) {
             letter.attempts.to_string(),
         ]);
     }
-    println!("{table}");
-    println!(
+    outln!("{table}");
+    outln!(
         "the events: weft log show {}/{}",
-        letters[0].aggregate_type, letters[0].aggregate_id
+        letters[0].aggregate_type,
+        letters[0].aggregate_id
     );
 }
 
@@ -182,16 +183,16 @@ async fn retry(world: &World, projections: &[Box<dyn AnyProjection>], chosen: &C
         match projection.retry(world, stream).await.map_err(Failure::new)? {
             Retried::Applied(events) => {
                 applied += 1;
-                println!("{} {}: {events} events applied", letter.projection, letter.aggregate_id);
+                outln!("{} {}: {events} events applied", letter.projection, letter.aggregate_id);
             }
             Retried::Failed(fault) => {
                 failed += 1;
-                println!("{} {}: {}", letter.projection, letter.aggregate_id, fault.error);
+                outln!("{} {}: {}", letter.projection, letter.aggregate_id, fault.error);
             }
             Retried::NotParked => {}
         }
     }
-    println!("{applied} streams go on, {failed} stay parked");
+    outln!("{applied} streams go on, {failed} stay parked");
     if failed > 0 {
         return Err(Failure::with_code(format!("{failed} streams failed again"), 3));
     }
@@ -208,7 +209,7 @@ async fn discard(world: &World, projections: &[Box<dyn AnyProjection>], chosen: 
             .map_err(Failure::new)?;
         discarded += usize::from(was_parked);
     }
-    println!("{discarded} streams given up: their rows stay as they are until the view is rebuilt");
+    outln!("{discarded} streams given up: their rows stay as they are until the view is rebuilt");
     Ok(())
 }
 

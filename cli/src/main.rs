@@ -1,6 +1,10 @@
 //! The one binary `weft`: every role on its own or all in one process, and the tools of operators.
 
+#[macro_use]
+mod output;
+
 mod admin;
+mod database;
 mod dead_letters;
 mod demo;
 mod log;

@@ -18,16 +18,16 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
     weft_projectors::migrate::clickhouse(config)
         .await
         .map_err(|error| Failure::new(format!("ClickHouse: {error}")))?;
-    println!("log, keys, views and ClickHouse are up to date");
+    outln!("log, keys, views and ClickHouse are up to date");
     Ok(())
 }
 
 pub(crate) async fn topics(config: &Config) -> Result<(), Failure> {
     let created = ensure_topics(&config.kafka).await.map_err(Failure::new)?;
     if created.is_empty() {
-        println!("topics are as they should be");
+        outln!("topics are as they should be");
     } else {
-        println!("created {}", created.join(", "));
+        outln!("created {}", created.join(", "));
     }
     Ok(())
 }

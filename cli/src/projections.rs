@@ -11,8 +11,8 @@ use weft_projectors::replay::{Purpose, Replay};
 use weft_projectors::status;
 use weft_projectors::world::World;
 
-use crate::Failure;
 use crate::replay::{Which, fill, print_diffs};
+use crate::{Failure, database};
 
 #[derive(Args)]
 pub(crate) struct ProjectionsArgs {
@@ -29,7 +29,7 @@ enum ProjectionsCall {
 }
 
 pub(crate) async fn run(args: ProjectionsArgs, config: Config) -> Result<(), Failure> {
-    let world = world(config)?;
+    let world = world(config).await?;
     match args.command {
         ProjectionsCall::List => list(&world).await,
         ProjectionsCall::Check(which) => {
@@ -52,7 +52,8 @@ pub(crate) async fn run(args: ProjectionsArgs, config: Config) -> Result<(), Fai
 }
 
 /// The stores of the projections.
-pub(crate) fn world(config: Config) -> Result<Arc<World>, Failure> {
+pub(crate) async fn world(config: Config) -> Result<Arc<World>, Failure> {
+    database::reach("views.projector_url", config.views.projector_url.expose()).await?;
     let keys = KeyStore::new(&config.keys).map_err(Failure::new)?;
     World::new(Arc::new(config), keys, Health::default()).map_err(Failure::new)
 }
@@ -90,8 +91,8 @@ async fn list(world: &World) -> Result<(), Failure> {
             state,
         ]);
     }
-    println!("{table}");
-    println!("{members} processes project");
+    outln!("{table}");
+    outln!("{members} processes project");
     for beside in status::beside(world).await.map_err(Failure::new)? {
         let what = match (beside.state.as_str(), beside.is_check) {
             ("filling", true) => "check that has not ended",
@@ -99,7 +100,7 @@ async fn list(world: &World) -> Result<(), Failure> {
             ("filled", _) => "filled to be looked at",
             _ => "handed over, to go back to",
         };
-        println!(
+        outln!(
             "generation {} of {}, begun {}: {what}",
             beside.generation,
             beside.projections.join(", "),

@@ -36,12 +36,12 @@ pub(crate) async fn run(args: RelayArgs, config: Config) -> Result<(), Failure> 
 }
 
 async fn publish_again(from: Place, config: Config) -> Result<(), Failure> {
-    let pool = log::pool(&config)?;
+    let pool = log::pool(&config).await?;
     let from = from.order(&pool).await?;
     let from = from.ok_or_else(|| Failure::new("--from takes start or a log order, no time"))?;
     let prefix = config.kafka.topic_prefix.clone();
     let rewound = relay::rewind(&pool, &prefix, from).await.map_err(Failure::new)?;
-    println!(
+    outln!(
         "publication {}: from {} to {}",
         rewound.publication,
         shown(from),
@@ -68,7 +68,7 @@ async fn publish_again(from: Place, config: Config) -> Result<(), Failure> {
 /// another event now. They drop what they have by its log order, and read from the log what Kafka no longer brings; those at
 /// work are fenced by the moved offset.
 async fn start_over(config: &Config, log: &PgPool) -> Result<(), Failure> {
-    let views = log::open("views.projector_url", config.views.projector_url.expose())?;
+    let views = log::open("views.projector_url", config.views.projector_url.expose()).await?;
     let prefix = &config.kafka.topic_prefix;
     let failed = |table, error| {
         Failure::new(format!(
@@ -98,7 +98,7 @@ async fn wait(
     loop {
         let lag = relay::lag(pool, prefix).await.map_err(Failure::new)?;
         if lag.checkpoint >= head {
-            println!("everything up to {} is published", shown(head));
+            outln!("everything up to {} is published", shown(head));
             return Ok(());
         }
         if told.elapsed() >= TELL_EVERY {

@@ -57,7 +57,7 @@ pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure>
     let until = match args.until {
         None => None,
         Some(place) => {
-            let pool = log::pool(&config)?;
+            let pool = log::pool(&config).await?;
             Some(match (place.order(&pool).await?, place) {
                 (Some(order), _) => order,
                 (None, Place::Time(time)) => prefix_until(&pool, time).await.map_err(Failure::new)?,
@@ -65,13 +65,13 @@ pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure>
             })
         }
     };
-    let world = world(config)?;
+    let world = world(config).await?;
     if args.roll_back {
         let mut equal = true;
         for projection in projections {
             let name = projection.name();
             let replay = Replay::back(world.clone(), projection).await.map_err(Failure::new)?;
-            println!("{name}: back to generation {}", replay.generation.number());
+            outln!("{name}: back to generation {}", replay.generation.number());
             equal &= rebuild(replay).await?;
         }
         return verdict(equal, "the generation gone back to is not what the one before it was");
@@ -79,7 +79,7 @@ pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure>
     let purpose = until.map_or(Purpose::HandOver, Purpose::Until);
     let replay = Replay::begin(world, projections, purpose).await.map_err(Failure::new)?;
     let generation = replay.generation;
-    println!(
+    outln!(
         "{} generation {}",
         if replay.resumed { "going on with" } else { "filling" },
         generation.number()
@@ -87,7 +87,7 @@ pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure>
     if let Some(until) = until {
         fill(&replay).await?;
         replay.keep().await.map_err(Failure::new)?;
-        println!(
+        outln!(
             "generation {} is as of {}/{until}: look at it in the schema {} and the ClickHouse database …_g{0}",
             generation.number(),
             until.epoch,
@@ -114,7 +114,7 @@ async fn rebuild(replay: Replay) -> Result<bool, Failure> {
     let diffs = replay.diff().await.map_err(Failure::new)?;
     let equal = print_diffs(&diffs);
     replay.hand_over().await.map_err(Failure::new)?;
-    println!("generation {} is live", generation.number());
+    outln!("generation {} is live", generation.number());
     Ok(equal)
 }
 
@@ -147,7 +147,7 @@ pub(crate) async fn fill(replay: &Replay) -> Result<(), Failure> {
     let filled = filled.await.map_err(Failure::new)?;
     bar.finish_and_clear();
     let took = began.elapsed();
-    println!(
+    outln!(
         "{} events in {:.1} s, {:.0}/s",
         filled.events,
         took.as_secs_f64(),
@@ -179,10 +179,10 @@ pub(crate) fn print_diffs(diffs: &[TableDiff]) -> bool {
             diff.changed.to_string(),
         ]);
     }
-    println!("{table}");
+    outln!("{table}");
     for diff in diffs {
         for row in &diff.sample {
-            println!("{} {}: {}", diff.table, row.key, row.what);
+            outln!("{} {}: {}", diff.table, row.key, row.what);
         }
     }
     diffs.iter().all(TableDiff::is_equal)

@@ -20,6 +20,7 @@ use weft_platform::shutdown;
 use weft_query_api::QueryState;
 use weft_workers::WorkerWake;
 
+use crate::admin::Ready;
 use crate::{Failure, admin, migrate, server, tenant};
 
 /// The API's address answers; part of readiness, as the admin port answers earlier.
@@ -71,10 +72,10 @@ impl Process {
             .spawn(async move { task.await.map_err(|failure| Failure::new(format!("{name}: {failure}"))) });
     }
 
-    async fn serve_admin(&mut self) -> Result<(), Failure> {
+    async fn serve_admin(&mut self, ready: Ready) -> Result<(), Failure> {
         let metrics = admin::install_metrics()?;
         let listener = server::bind(self.config.admin.listen, "admin.listen").await?;
-        let router = admin::router(self.health.clone(), metrics);
+        let router = admin::router(self.health.clone(), ready, metrics);
         let shutdown = self.shutdown.clone();
         self.spawn("admin", async move { server::serve(listener, router, shutdown).await });
         Ok(())
@@ -83,7 +84,7 @@ impl Process {
     async fn serve_api(&mut self, address: std::net::SocketAddr, key: &str, router: Router) -> Result<(), Failure> {
         let listener = server::bind(address, key).await?;
         let router = envelope(
-            router.merge(admin::probes(self.health.clone())),
+            router.merge(admin::probes(self.health.clone(), Health::can_serve)),
             EnvelopeConfig {
                 clock: self.clock.clone(),
                 http: self.config.http.clone(),
@@ -173,7 +174,7 @@ pub(crate) async fn all(config: Config) -> Result<(), Failure> {
     if process.config.profile == Profile::Development {
         tenant::ensure_development_tenants(&executor, &process.clock).await?;
     }
-    process.serve_admin().await?;
+    process.serve_admin(Health::can_serve).await?;
     let keys = executor.keys().clone();
     let wake = WorkerWake::default();
     process.spawn_relay(&executor);
@@ -206,7 +207,7 @@ pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
     process.health.expect(HTTP);
     let executor = process.executor().await?;
-    process.serve_admin().await?;
+    process.serve_admin(Health::can_serve).await?;
     let state = command_state(&process, executor, WorkerWake::default());
     let (router, openapi) = weft_command_api::router(state);
     process
@@ -222,7 +223,7 @@ pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
 pub(crate) async fn query_api(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
     process.health.expect(HTTP);
-    process.serve_admin().await?;
+    process.serve_admin(Health::can_serve).await?;
     let keys = KeyStore::new(&process.config.keys).map_err(Failure::new)?;
     let (router, openapi) = weft_query_api::router(process.query_state(keys).await?);
     process
@@ -238,14 +239,14 @@ pub(crate) async fn query_api(config: Config) -> Result<(), Failure> {
 pub(crate) async fn relay(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
     let executor = process.executor().await?;
-    process.serve_admin().await?;
+    process.serve_admin(Health::is_ready).await?;
     process.spawn_relay(&executor);
     process.run().await
 }
 
 pub(crate) async fn projectors(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
-    process.serve_admin().await?;
+    process.serve_admin(Health::is_ready).await?;
     let keys = KeyStore::new(&process.config.keys).map_err(Failure::new)?;
     process.spawn_projectors(keys);
     process.run().await
@@ -254,7 +255,7 @@ pub(crate) async fn projectors(config: Config) -> Result<(), Failure> {
 pub(crate) async fn workers(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
     let executor = process.executor().await?;
-    process.serve_admin().await?;
+    process.serve_admin(Health::is_ready).await?;
     process.spawn_workers(executor, WorkerWake::default())?;
     process.run().await
 }

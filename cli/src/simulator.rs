@@ -40,7 +40,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 pub(crate) async fn run(args: SimulatorArgs) -> Result<(), Failure> {
     let shutdown = shutdown::on_signal().map_err(Failure::new)?;
-    println!("simulator on http://{}", args.listen);
+    outln!("simulator on http://{}", args.listen);
     let config = SimulatorConfig {
         listen: args.listen,
         data_dir: args.data_dir,

@@ -10,7 +10,7 @@ use weft_platform::clock::Clock;
 use weft_platform::config::{AuthSection, Config};
 use weft_platform::telemetry::continue_traceparent;
 
-use crate::Failure;
+use crate::{Failure, database};
 
 #[derive(Args)]
 pub(crate) struct TenantArgs {
@@ -22,9 +22,11 @@ pub(crate) struct TenantArgs {
 enum TenantCall {
     /// Creates a tenant and prints its id
     Create {
-        /// Unique short code, 1–50 characters
+        /// Unique short code: 1–50 letters, digits, `-`, `_` and `.`
+        #[arg(value_parser = code)]
         code: String,
-        /// Name, 1–100 characters
+        /// Name, 1–100 characters on one line
+        #[arg(value_parser = name)]
         name: String,
         #[arg(long, default_value_t = TenantLimits::default().max_accounts)]
         max_accounts: u32,
@@ -40,6 +42,7 @@ enum TenantCall {
 
 pub(crate) async fn run(args: TenantArgs, config: Config) -> Result<(), Failure> {
     let clock = Clock::system();
+    database::reach("log.url", config.log.url.expose()).await?;
     let executor = Executor::connect(&config, clock.clone()).await.map_err(Failure::new)?;
     match args.command {
         TenantCall::Create {
@@ -49,22 +52,32 @@ pub(crate) async fn run(args: TenantArgs, config: Config) -> Result<(), Failure>
             max_daily_messages,
             time_zone,
         } => {
-            for (key, value, longest) in [("code", &code, 50), ("name", &name, 100)] {
-                if value.trim().is_empty() || value.chars().count() > longest {
-                    return Err(Failure::new(format!("{key} must have 1 to {longest} characters")));
-                }
-            }
             let id = TenantId(clock.new_id());
             let limits = TenantLimits {
                 max_accounts,
                 max_daily_messages,
             };
             create(&executor, &clock, id, code, name, limits, time_zone.name()).await?;
-            println!("{id}");
+            outln!("{id}");
         }
         TenantCall::List => list(&executor).await?,
     }
     Ok(())
+}
+
+fn code(text: &str) -> Result<String, String> {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=50).contains(&text.len()) && text.chars().all(is_valid) {
+        return Ok(text.to_owned());
+    }
+    Err("a code is 1 to 50 letters, digits, `-`, `_` and `.`".to_owned())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.chars().count() > 100 || text.chars().any(char::is_control) {
+        return Err("a name has 1 to 100 characters, not only white space, and no control characters".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 async fn create(
@@ -138,7 +151,7 @@ async fn list(executor: &Executor) -> Result<(), Failure> {
             &tenant.time_zone,
         ]);
     }
-    println!("{table}");
+    outln!("{table}");
     Ok(())
 }
 

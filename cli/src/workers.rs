@@ -5,7 +5,7 @@ use weft_log_writer::Executor;
 use weft_platform::clock::Clock;
 use weft_platform::config::Config;
 
-use crate::{Failure, roles};
+use crate::{Failure, database, roles};
 
 #[derive(Args)]
 pub(crate) struct WorkersArgs {
@@ -23,11 +23,12 @@ pub(crate) async fn run(args: WorkersArgs, config: Config) -> Result<(), Failure
     match args.command {
         None => roles::workers(config).await,
         Some(WorkersCommand::Rebuild) => {
+            database::reach("log.url", config.log.url.expose()).await?;
             let executor = Executor::connect(&config, Clock::system())
                 .await
                 .map_err(Failure::new)?;
             let rebuilt = weft_workers::rebuild(&config, &executor).await.map_err(Failure::new)?;
-            println!("{rebuilt}");
+            outln!("{rebuilt}");
             Ok(())
         }
     }

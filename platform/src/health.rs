@@ -49,13 +49,15 @@ impl Health {
             .clone()
     }
 
-    /// Everything works.
+    /// Everything works: what a process waits for that serves nobody and only works in the background.
     pub fn is_ready(&self) -> bool {
-        self.parts().values().all(|part| part.ready)
+        let parts = self.parts();
+        !parts.is_empty() && parts.values().all(|part| part.ready)
     }
 
     /// The process can serve: its parts are known, every one has started, and the log can be written. A part that fails
-    /// later waits its outage out while the others go on, so it does not take the process out of service.
+    /// later waits its outage out while the others go on, so it does not take the process out of service; it is told as
+    /// degraded.
     pub fn can_serve(&self) -> bool {
         let parts = self.parts();
         !parts.is_empty() && parts.values().all(|part| part.started) && parts.get(LOG).is_none_or(|log| log.ready)

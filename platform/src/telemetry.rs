@@ -1,5 +1,7 @@
 //! Logs, and W3C trace context to pass on. No personal data ever goes in here.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -8,7 +10,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub fn init(filter: &str, json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer()
+        // Colours are for people: a file or a pipe gets plain text.
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second call (a test's) keeps the first subscriber.
     let _ = if json {
         registry.with(layer.json()).try_init()

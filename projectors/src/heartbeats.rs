@@ -68,6 +68,7 @@ async fn project(engine: &Engine, shares: &mut Shares) -> Result<(), ProjectionE
         topic: engine.kafka.samples_topic(),
         partition: 0,
     };
+    shares.looked().await;
     let mine = shares.of(NAME, &[only])?;
     if mine.is_empty() {
         engine.health.ready(HEALTH);

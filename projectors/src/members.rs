@@ -23,6 +23,9 @@ const GONE_AFTER: &str = "3 seconds";
 /// The living members in the order of their ids; before the first look, why there was none.
 type Members = Result<Arc<[Uuid]>, String>;
 
+/// Before the first look at the members has ended.
+const STARTING: &str = "starting";
+
 /// This process's part of the work.
 #[derive(Clone, Debug)]
 pub struct Shares {
@@ -42,7 +45,7 @@ impl Shares {
 
     /// Joins the members of a views' database, and leaves them on `shutdown`.
     pub fn join(me: Uuid, url: String, shutdown: CancellationToken) -> Self {
-        let (sender, members) = watch::channel(Err("starting".to_owned()));
+        let (sender, members) = watch::channel(Err(STARTING.to_owned()));
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -62,6 +65,15 @@ impl Shares {
             }
         });
         Self { me, members }
+    }
+
+    /// Waits for the first look at the members, well or not.
+    pub async fn looked(&mut self) {
+        // The sender is gone where the process is alone or shuts down: nothing more is to come.
+        let _ = self
+            .members
+            .wait_for(|known| !known.as_ref().is_err_and(|error| error == STARTING))
+            .await;
     }
 
     /// Those of `all` partitions, in their order, that this process reads for a projection.

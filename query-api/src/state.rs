@@ -30,6 +30,7 @@ pub struct QueryState {
 }
 
 struct Inner {
+    health: Health,
     views: PgPool,
     facts: Facts,
     kafka: KafkaSection,
@@ -79,7 +80,7 @@ impl QueryState {
         tokio::spawn(run_feed(
             Arc::clone(&hub),
             config.kafka.clone(),
-            health,
+            health.clone(),
             shutdown.clone(),
         ));
         let watcher = Watcher::default();
@@ -95,6 +96,7 @@ impl QueryState {
         Ok(Self {
             inner: Arc::new(Inner {
                 views,
+                health,
                 facts: Facts::new(&config.clickhouse),
                 kafka: config.kafka.clone(),
                 vault: Vault::new(keys),
@@ -108,6 +110,11 @@ impl QueryState {
                 shutdown,
             }),
         })
+    }
+
+    /// What the parts of this process report.
+    pub(crate) fn health(&self) -> &Health {
+        &self.inner.health
     }
 
     pub(crate) fn views(&self) -> &PgPool {

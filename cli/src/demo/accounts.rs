@@ -52,7 +52,7 @@ async fn one_online(
         let status = account["status"].as_str().unwrap_or_default();
         match status {
             "online" | "rate_limited" if account["guid"].is_string() => {
-                println!("{name} is online");
+                outln!("{name} is online");
                 let guid = account["guid"].as_str().unwrap_or_default().to_owned();
                 return Ok(Account {
                     name: name.to_owned(),
@@ -137,10 +137,10 @@ async fn find(api: &Api, name: &str) -> Result<Option<String>, Failure> {
 
 fn show(name: &str, content: &str, draw: bool) {
     match QrCode::new(content) {
-        Ok(code) if draw => println!(
+        Ok(code) if draw => outln!(
             "{name}: scan to log in\n{}",
             code.render::<unicode::Dense1x2>().quiet_zone(true).build()
         ),
-        _ => println!("{name}: scan {content}"),
+        _ => outln!("{name}: scan {content}"),
     }
 }

@@ -64,7 +64,7 @@ pub(crate) async fn run(args: DemoArgs, config: Config) -> Result<(), Failure> {
     };
     let api = client::Api::new(args.api.clone(), args.token.clone(), patience)?;
     let simulator = client::Simulator::new(args.simulator.clone(), patience)?;
-    println!(
+    outln!(
         "{} rows over {} accounts ({})",
         plan.rows.len(),
         plan.account_names.len(),

@@ -64,7 +64,7 @@ pub(super) fn print(sent: &[SentRow], verdict: &Verdict, elapsed: Duration) {
     table.add_row(["refused by WeCom", &count("failed").to_string(), &reasons(&failed)]);
     table.add_row(["cancelled", &count("cancelled").to_string(), ""]);
     table.add_row(["outcome unknown", &count("unknown").to_string(), ""]);
-    println!("{table}");
+    outln!("{table}");
     let [log, graphql, clickhouse, ledger] = verdict.counts;
     let mut places = Table::new();
     places.set_header(["log", "GraphQL", "ClickHouse", "sent, by the ledger"]);
@@ -74,18 +74,18 @@ pub(super) fn print(sent: &[SentRow], verdict: &Verdict, elapsed: Duration) {
         clickhouse.to_string(),
         ledger.to_string(),
     ]);
-    println!("{places}");
+    outln!("{places}");
     let rate = accepted as f64 / elapsed.as_secs_f64().max(0.001);
-    println!(
+    outln!(
         "{accepted} messages in {:.1} s, {rate:.0} a second from acceptance to end",
         elapsed.as_secs_f64()
     );
     if verdict.differences.is_empty() {
-        println!("All four tell the same, message by message.");
+        outln!("All four tell the same, message by message.");
         return;
     }
-    println!("{} differences:", verdict.differences.len());
+    outln!("{} differences:", verdict.differences.len());
     for difference in verdict.differences.iter().take(SHOWN) {
-        println!("  {difference}");
+        outln!("  {difference}");
     }
 }

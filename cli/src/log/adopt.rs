@@ -15,7 +15,7 @@ pub(crate) struct AdoptArgs {
 }
 
 pub(crate) async fn run(args: AdoptArgs, config: &Config) -> Result<(), Failure> {
-    let pool = open("log.admin_url", config.log.admin_url.expose())?;
+    let pool = open("log.admin_url", config.log.admin_url.expose()).await?;
     if !args.yes {
         let epoch: i16 = sqlx::query_scalar("select epoch from log_identity")
             .fetch_one(&pool)
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: AdoptArgs, config: &Config) -> Result<(), Failure>
     }
     let epoch = weft_log_writer::adopt(&pool).await.map_err(Failure::new)?;
     let newest = newest(&pool).await.map_err(Failure::new)?;
-    println!(
+    outln!(
         "epoch {epoch} has begun; the newest event before it is {}. Next: weft relay --from start on topics that were made \
          anew, weft replay --all, weft workers rebuild (docs/operations/restore.md)",
         shown(newest)

@@ -15,6 +15,7 @@ use super::line::{self, Filter};
 use super::place::{Place, shown};
 use super::progress::Progress;
 use super::{Failure, PAGE};
+use crate::output;
 
 /// Level of compression: a third of the size at a few hundred MB/s.
 const ZSTD_LEVEL: i32 = 3;
@@ -35,6 +36,16 @@ pub(crate) struct ExportArgs {
     /// Interrupted, the same call goes on with it. Standard output by default
     #[arg(short, long)]
     output: Option<PathBuf>,
+}
+
+impl ExportArgs {
+    /// Why it could not be written to where it goes.
+    fn failed(&self, error: &io::Error) -> Failure {
+        match &self.output {
+            None => output::failed(error),
+            Some(path) => Failure::new(format!("{}: {error}", path.display())),
+        }
+    }
 }
 
 /// What was written.
@@ -102,7 +113,7 @@ async fn export(
             let in_time = !matches!(args.from, Place::Time(from) if event.recorded_at < from)
                 && !matches!(args.to, Some(Place::Time(to)) if event.recorded_at >= to);
             if in_time && args.filter.takes(event) {
-                writeln!(out, "{}", line::json(event)?).map_err(Failure::new)?;
+                writeln!(out, "{}", line::json(event)?).map_err(|error| args.failed(&error))?;
                 events += 1;
             }
         }
@@ -124,7 +135,7 @@ async fn export(
             part.settle(mark).map_err(|error| part.failure(&error))?;
         }
     }
-    let sha256 = out.finish().map_err(Failure::new)?;
+    let sha256 = out.finish().map_err(|error| args.failed(&error))?;
     Ok(Exported { events, sha256 })
 }
 

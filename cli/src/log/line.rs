@@ -10,6 +10,18 @@ use weft_log_reader::RawEvent;
 
 use super::place::shown;
 use crate::Failure;
+use weft_domain::account::AccountEvent;
+use weft_domain::conversation::ConversationEvent;
+use weft_domain::message::MessageEvent;
+use weft_domain::tenant::TenantEvent;
+use weft_platform::kafka::AGGREGATES;
+
+const EVENT_TYPES: [&[(&str, &str)]; 4] = [
+    AccountEvent::VERSIONS,
+    ConversationEvent::VERSIONS,
+    MessageEvent::VERSIONS,
+    TenantEvent::VERSIONS,
+];
 
 /// Which events are meant.
 #[derive(Args, Clone, Debug, Default)]
@@ -18,11 +30,31 @@ pub(crate) struct Filter {
     #[arg(long)]
     tenant: Option<Uuid>,
     /// Only of this type, such as MessageSent, or of this aggregate, such as message; may be repeated
-    #[arg(long = "type")]
+    #[arg(long = "type", value_parser = known_type)]
     types: Vec<String>,
 }
 
+fn known_type(name: &str) -> Result<String, String> {
+    if AGGREGATES.contains(&name)
+        || EVENT_TYPES
+            .iter()
+            .any(|events| events.iter().any(|(event, _)| *event == name))
+    {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "no event and no aggregate has this name: say one such as MessageSent, or of {}",
+        AGGREGATES.join(", ")
+    ))
+}
+
 impl Filter {
+    /// For queries: event or aggregate types, none for all; and the tenant.
+    pub(crate) fn parts(&self) -> (Option<&[String]>, Option<String>) {
+        let types = (!self.types.is_empty()).then_some(self.types.as_slice());
+        (types, self.tenant.map(|tenant| tenant.to_string()))
+    }
+
     pub(crate) fn takes(&self, event: &RawEvent) -> bool {
         let of_type = |name: &String| *name == event.event_type || *name == event.aggregate_type;
         let of_tenant = |tenant: Uuid| event.tenant_id.as_deref() == Some(tenant.to_string().as_str());

@@ -12,10 +12,10 @@ mod verify;
 
 use clap::{Args, Subcommand};
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use weft_platform::config::Config;
 
-use crate::Failure;
+use crate::{Failure, database};
 
 /// Events read at once; together at most `Tail::PAGE_BYTES`.
 const PAGE: i64 = 5_000;
@@ -42,21 +42,21 @@ enum LogCommand {
 
 pub(crate) async fn run(args: LogArgs, config: Config) -> Result<(), Failure> {
     match args.command {
-        LogCommand::Tail(args) => tail::run(args, &pool(&config)?).await,
-        LogCommand::Show(args) => show::run(args, &pool(&config)?).await,
-        LogCommand::Export(args) => export::run(args, &pool(&config)?).await,
+        LogCommand::Tail(args) => tail::run(args, &pool(&config).await?).await,
+        LogCommand::Show(args) => show::run(args, &pool(&config).await?).await,
+        LogCommand::Export(args) => export::run(args, &pool(&config).await?).await,
         LogCommand::Verify(args) => verify::run(args, &config).await,
         LogCommand::Adopt(args) => adopt::run(args, &config).await,
     }
 }
 
 /// Few connections to the log.
-pub(crate) fn pool(config: &Config) -> Result<PgPool, Failure> {
-    open("log.url", config.log.url.expose())
+pub(crate) async fn pool(config: &Config) -> Result<PgPool, Failure> {
+    open("log.url", config.log.url.expose()).await
 }
 
-pub(crate) fn open(key: &str, url: &str) -> Result<PgPool, Failure> {
-    let options: PgConnectOptions = url.parse().map_err(|error| Failure::new(format!("{key}: {error}")))?;
+pub(crate) async fn open(key: &str, url: &str) -> Result<PgPool, Failure> {
+    let options = database::reach(key, url).await?;
     Ok(PgPoolOptions::new()
         .max_connections(2)
         .connect_lazy_with(options.application_name("weft log")))

@@ -34,9 +34,9 @@ pub(crate) async fn run(args: ShowArgs, pool: &PgPool) -> Result<(), Failure> {
         for event in events {
             let event = current(event)?;
             if args.json {
-                println!("{}", line::json(&event)?);
+                outln!("{}", line::json(&event)?);
             } else {
-                println!("{}", line::text(&event));
+                outln!("{}", line::text(&event));
             }
         }
         first = last + 1;

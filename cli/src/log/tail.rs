@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 pub(crate) struct TailArgs {
-    /// How many of the newest events, before the filter
+    /// How many of the newest events that pass the filter
     #[arg(short = 'n', long, default_value_t = 10)]
     lines: u32,
     /// From this event on instead: start or a log order
@@ -42,16 +42,16 @@ pub(crate) async fn run(args: TailArgs, pool: &PgPool) -> Result<(), Failure> {
                 ..from
             }
         }
-        None => before_the_last(pool, args.lines).await?,
+        None => before_the_last(pool, args.lines, &args.filter).await?,
     };
     let mut tail = Tail::new(pool.clone(), after);
     loop {
         let page = tail.next_raw_page(PAGE).await.map_err(Failure::new)?;
         for event in page.iter().filter(|event| args.filter.takes(event)) {
             if args.json {
-                println!("{}", line::json(event)?);
+                outln!("{}", line::json(event)?);
             } else {
-                println!("{}", line::text(event));
+                outln!("{}", line::text(event));
             }
         }
         if page.is_empty() {
@@ -63,13 +63,18 @@ pub(crate) async fn run(args: TailArgs, pool: &PgPool) -> Result<(), Failure> {
     }
 }
 
-/// The place behind which there are `count` events.
-async fn before_the_last(pool: &PgPool, count: u32) -> Result<LogOrder, Failure> {
+/// The place behind which there are `count` events of the filter.
+async fn before_the_last(pool: &PgPool, count: u32, filter: &Filter) -> Result<LogOrder, Failure> {
+    let (types, tenant) = filter.parts();
     let row = sqlx::query(
         "select epoch, transaction_id::text::bigint as transaction_id, position from events
+         where ($2::text[] is null or event_type = any($2) or aggregate_type = any($2))
+           and ($3::text is null or metadata ->> 'tenant_id' = $3)
          order by events.epoch desc, events.transaction_id desc, events.position desc offset $1 limit 1",
     )
     .bind(i64::from(count))
+    .bind(types)
+    .bind(tenant)
     .fetch_optional(pool)
     .await
     .map_err(Failure::new)?;

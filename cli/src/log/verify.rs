@@ -24,7 +24,7 @@ pub(crate) struct VerifyArgs {
 }
 
 pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure> {
-    let log = pool(config)?;
+    let log = pool(config).await?;
     let schemas = Schemas::load()?;
     let mut verification = Verification::begin(log.clone()).await.map_err(Failure::new)?;
     let head = verification.head();
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure
     let mut report = |problem: &str| {
         problems += 1;
         if problems <= PRINTED {
-            println!("{problem}");
+            outln!("{problem}");
         }
     };
     let fits =
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure
         report(&problem);
     }
     if !args.log_only {
-        let views = open("views.url", config.views.url.expose())?;
+        let views = open("views.url", config.views.url.expose()).await?;
         let found = view_checkpoints(&views, &log, head).await;
         let found =
             found.map_err(|error| Failure::new(format!("views.url: {error}; --log-only leaves the views out")))?;
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure
         shown(head)
     );
     if problems == 0 {
-        println!("{counts}: sound");
+        outln!("{counts}: sound");
         return Ok(());
     }
     let more = problems.saturating_sub(PRINTED);

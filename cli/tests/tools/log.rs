@@ -377,3 +377,108 @@ async fn adopting_a_log_has_to_be_meant_and_begins_the_next_epoch() {
     let (code, out, _) = said(&log.config, &["log", "verify", "--log-only"]).await;
     assert!(code == 0 && out.contains(": sound"), "{out}");
 }
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_ends_a_command_quietly() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    every_sample(&pool).await;
+    for arguments in [
+        &["log", "show", "message/samples"][..],
+        &["log", "tail", "-n", "500"],
+        &["log", "tail", "-n", "500", "--json"],
+        &["log", "export"],
+        &["tenant", "list"],
+    ] {
+        let mut command = weft(&log.config, arguments);
+        // A pipe whose reader is gone from the first byte on.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().await.unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), err.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_newest_events_are_counted_after_the_filter_and_unknown_types_are_refused() {
+    let log = TestLog::new().await;
+    let pool = log.log.pool("weft_log").await;
+    let suspended = serde_json::json!({"type": "TenantSuspended", "reason": "r", "at": "2026-01-01T00:00:00Z"});
+    let reactivated = serde_json::json!({"type": "TenantReactivated", "at": "2026-01-01T00:00:00Z"});
+    for n in 0..3 {
+        append(
+            &pool,
+            &format!("tenant/s{n}"),
+            1,
+            ("TenantSuspended", "1"),
+            &suspended,
+            TENANT,
+        )
+        .await;
+    }
+    for n in 0..20 {
+        append(
+            &pool,
+            &format!("tenant/r{n}"),
+            1,
+            ("TenantReactivated", "1"),
+            &reactivated,
+            TENANT,
+        )
+        .await;
+    }
+    settled(&pool).await;
+    let lines = async |arguments: &[&str]| said(&log.config, arguments).await.1.lines().count();
+    assert_eq!(lines(&["log", "tail", "--type", "TenantSuspended", "-n", "2"]).await, 2);
+    assert_eq!(lines(&["log", "tail", "--type", "TenantSuspended", "-n", "5"]).await, 3);
+    assert_eq!(
+        lines(&["log", "tail", "--type", "tenant", "--tenant", TENANT, "-n", "5"]).await,
+        5
+    );
+    for command in ["tail", "export"] {
+        let (code, out, err) = said(&log.config, &["log", command, "--type", "Nope"]).await;
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.contains("no event and no aggregate has this name"), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_named_with_what_to_do() {
+    let mut config = Config::default();
+    config.log.url = weft_platform::config::Secret("postgres://weft_log:weft@127.0.0.1:1/weft_log".to_owned());
+    for arguments in [
+        &["log", "tail"][..],
+        &["log", "export"],
+        &["tenant", "list"],
+        &["log", "show", "message/1"],
+    ] {
+        let (code, out, err) = said(&config, arguments).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+        assert!(
+            err.starts_with("weft: the database weft_log at 127.0.0.1:1 (log.url) cannot be reached: ")
+                && err.contains("or set WEFT__LOG__URL"),
+            "{err}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_code_and_name_hold_nothing_that_a_terminal_obeys() {
+    let log = TestLog::new().await;
+    for (code, name) in [
+        ("a b", "n"),
+        ("a\u{1b}[2J", "n"),
+        ("甲", "n"),
+        ("", "n"),
+        ("ok", "a\nb"),
+        ("ok", "\u{1b}"),
+        ("ok", " "),
+    ] {
+        let (status, out, err) = said(&log.config, &["tenant", "create", code, name]).await;
+        assert_eq!((status, out.as_str()), (2, ""), "{code:?} {name:?}: {err}");
+    }
+    let (status, _, err) = said(&log.config, &["tenant", "create", "Acme_1.cn-north", "华东 一号"]).await;
+    assert_eq!(status, 0, "{err}");
+}

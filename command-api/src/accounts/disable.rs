@@ -21,7 +21,7 @@ pub(crate) struct DisableAccount {
 
 impl RequestBody for DisableAccount {
     fn read(fields: &mut Fields, _: DateTime<Utc>) -> Option<Self> {
-        let reason = fields.required("reason", |node| node.text(1..=500));
+        let reason = fields.required("reason", |node| node.line(1..=500));
         Some(Self { reason: reason? })
     }
 }

@@ -37,11 +37,11 @@ fn email(node: Node) -> Option<String> {
 }
 
 fn account_name(node: Node) -> Option<String> {
-    node.text(1..=100)
+    node.line(1..=100)
 }
 
 fn user_id(node: Node) -> Option<String> {
-    node.text(1..=255)
+    node.line(1..=255)
 }
 
 #[cfg(test)]
@@ -53,6 +53,14 @@ mod tests {
 
     fn takes(text: &str, read: fn(Node) -> Option<String>) -> bool {
         read_object(json!({"x": Value::from(text)}), |body| body.required("x", read)).is_ok()
+    }
+
+    #[test]
+    fn a_name_holds_nothing_that_a_terminal_or_a_log_obeys() {
+        assert!(takes("华东客服 一号", account_name));
+        for bad in ["a\nb", "a\r", "\u{1b}[31m", "\t", "\u{7f}"] {
+            assert!(!takes(bad, account_name) && !takes(bad, user_id), "{bad:?}");
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl RequestBody for BatchSend {
 
     fn read(fields: &mut Fields, now: DateTime<Utc>) -> Option<Self> {
         let account_id = fields.required("account_id", Node::uuid);
-        let task_name = fields.optional("task_name", |node| node.text(1..=255));
+        let task_name = fields.optional("task_name", |node| node.line(1..=255));
         let messages = fields.required("messages", |node| {
             node.list(1..=MAX_MESSAGES, |item| Some(item.into_value()))
         });

@@ -69,7 +69,7 @@ impl NewMessage {
             node.integer(range).and_then(|priority| u8::try_from(priority).ok())
         });
         let callback_url = fields.optional("callback_url", Node::url);
-        let client_reference = fields.optional("client_reference", |node| node.text(1..=100));
+        let client_reference = fields.optional("client_reference", |node| node.line(1..=100));
         if let (Some(MessageType::At), Some(conversation)) = (message_type, &conversation_id)
             && conversation.kind() == WecomConversationKind::Private
         {

@@ -41,7 +41,7 @@ impl RequestBody for ResolveMessage {
                 _ => None,
             })
         });
-        let reason = fields.required("reason", |node| node.text(1..=500));
+        let reason = fields.required("reason", |node| node.line(1..=500));
         Some(Self {
             outcome: outcome?,
             reason: reason?,

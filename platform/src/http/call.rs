@@ -85,13 +85,22 @@ impl Authenticator {
 
     /// The call that `headers` authenticate. Looks at every token, in constant time each.
     pub fn authenticate(&self, headers: &HeaderMap) -> Result<CallContext, Problem> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(value) = values.next() else {
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "auth.required",
                 "send Authorization: Bearer <token>",
             ));
         };
+        // Whoever stands before us may have looked at the other one.
+        if values.next().is_some() {
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "auth.invalid",
+                "send one Authorization header, not several",
+            ));
+        }
         let value = value.to_str().unwrap_or_default();
         let mut call = self.authenticate_bearer(value)?;
         if let Some(id) = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
@@ -174,4 +183,25 @@ fn is_request_id(id: &str) -> bool {
         && id
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AuthSection;
+
+    #[test]
+    fn one_authorization_header_is_taken_and_no_second_beside_it() {
+        let tokens = AuthSection::default();
+        let authenticator = Authenticator::new(&tokens.r#static);
+        let mut headers = HeaderMap::new();
+        headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer dev-token-a"));
+        assert!(authenticator.authenticate(&headers).is_ok());
+        headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer dev-token-b"));
+        let problem = authenticator.authenticate(&headers).unwrap_err();
+        assert_eq!(
+            (problem.status, problem.code),
+            (StatusCode::UNAUTHORIZED, "auth.invalid")
+        );
+    }
 }

@@ -183,6 +183,19 @@ impl Node {
         })
     }
 
+    /// A text of one line, such as a name, as [`Node::text`]: without control characters, which a terminal or a log would
+    /// obey.
+    pub fn line(self, length: RangeInclusive<usize>) -> Option<String> {
+        if self
+            .value
+            .as_str()
+            .is_some_and(|text| text.chars().any(char::is_control))
+        {
+            return self.refuse("characters", "must hold no control characters");
+        }
+        self.text(length)
+    }
+
     /// A text that `is_valid` takes; `expected` says what it must be.
     pub fn format(self, expected: &str, is_valid: impl FnOnce(&str) -> bool) -> Option<String> {
         self.checked_text(0..=usize::MAX, |text| {
@@ -437,6 +450,17 @@ mod tests {
     #[test]
     fn no_text_holds_nul() {
         assert_eq!(fault(json!("a\0"), |node| node.text(1..=9)), Some("characters"));
+        for control in ["\0", "\u{1b}[2J", "a\r\nb", "\t", "\u{7f}", "\u{85}"] {
+            assert_eq!(
+                fault(json!(control), |node| node.line(1..=9)),
+                Some("characters"),
+                "{control:?}"
+            );
+        }
+        assert_eq!(fault(json!("a\nb\tc"), |node| node.text(1..=9)), None);
+        assert_eq!(fault(json!("华东 一号"), |node| node.line(1..=9)), None);
+        assert_eq!(fault(json!(" "), |node| node.line(1..=9)), Some("blank"));
+        assert_eq!(fault(json!(7), |node| node.line(1..=9)), Some("type"));
         assert_eq!(fault(json!("http://a/\0"), Node::url), Some("characters"));
         assert_eq!(fault(json!("\0"), Node::uuid), Some("characters"));
     }

@@ -83,6 +83,7 @@ impl Problem {
     /// 422 `request.invalid` with every error.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
+            [only] if only.pointer.is_empty() => format!("the body {}", only.detail),
             [only] => format!("{}: {}", only.pointer, only.detail),
             several => format!("{} fields are wrong; see errors", several.len()),
         };
@@ -166,5 +167,18 @@ impl IntoResponse for Problem {
         let mut response = self.respond(None);
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_with_the_whole_body_names_the_body() {
+        let error =
+            |pointer: &str| Problem::invalid(vec![FieldError::new(pointer.to_owned(), "type", "must be an object")]);
+        assert_eq!(error("").detail, "the body must be an object");
+        assert_eq!(error("/content").detail, "/content: must be an object");
     }
 }

@@ -88,6 +88,7 @@ pub async fn run(world: &World, mut shares: Shares, shutdown: CancellationToken)
 }
 
 async fn compute_all(world: &World, shares: &mut Shares) -> Result<Infallible, RunError> {
+    shares.looked().await;
     loop {
         if !shares.holds(NAME)? {
             world.health.ready(HEALTH);

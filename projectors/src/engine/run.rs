@@ -95,6 +95,7 @@ impl Engine {
         projection: &P,
         shares: &mut Shares,
     ) -> Result<Interrupted, ProjectionError> {
+        shares.looked().await;
         let partitions = shares.of(P::NAME, &self.partitions(P::AGGREGATES))?;
         let mut session = Session::open_on(self, projection, &partitions).await?;
         if partitions.is_empty() {

@@ -11,6 +11,7 @@ use super::page::{page_cost, window};
 use super::reader::Reader;
 use crate::timestamp::Timestamp;
 use crate::views::accounts::AccountRow;
+use crate::views::page::ListOf;
 
 /// A WeCom account.
 pub(crate) struct Account {
@@ -90,7 +91,7 @@ impl Account {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<Page<StatusChange>> {
-        let window = window(first, after, last, before)?;
+        let window = window(ListOf::History, first, after, last, before)?;
         let slice = self.reader.history_of(self.row.id, window).await?;
         let counted = Counted::HistoryOf(self.row.id);
         Ok(page(slice, counted, &self.reader, |row| {
@@ -116,7 +117,7 @@ impl Account {
         last: Option<i32>,
         before: Option<String>,
     ) -> Result<Page<Message>> {
-        let window = window(first, after, last, before)?;
+        let window = window(ListOf::Messages, first, after, last, before)?;
         let slice = self.reader.messages_of(self.row.id, window).await?;
         let counted = Counted::MessagesOf(self.row.id);
         Ok(page(slice, counted, &self.reader, |row| {

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use crate::error::ReadError;
 use crate::views::accounts::AccountFilter;
 use crate::views::messages::MessageFilter;
-use crate::views::page::{Key, Slice, Total, cursor};
+use crate::views::page::{Key, ListOf, Slice, Total, cursor};
 use crate::views::{accounts, conversations, messages};
 
 pub(crate) type Page<T> = Connection<String, T, Totals, EmptyFields>;
@@ -22,6 +22,19 @@ pub(crate) enum Counted {
     MessagesOf(Uuid),
     HistoryOf(Uuid),
     ConversationsOf(Uuid),
+}
+
+impl Counted {
+    /// `None`: a list that has nothing, and no cursors.
+    const fn list(&self) -> Option<ListOf> {
+        match self {
+            Self::Nothing => None,
+            Self::Accounts(_) => Some(ListOf::Accounts),
+            Self::Messages(_) | Self::MessagesOf(_) => Some(ListOf::Messages),
+            Self::HistoryOf(_) => Some(ListOf::History),
+            Self::ConversationsOf(_) => Some(ListOf::Conversations),
+        }
+    }
 }
 
 /// The size of the whole list.
@@ -68,6 +81,7 @@ pub(crate) fn page<R, K: Key, T: OutputType>(
     reader: &Reader,
     show: impl Fn(R) -> (K, T),
 ) -> Page<T> {
+    let list = counted.list();
     let totals = Totals {
         counted,
         reader: reader.clone(),
@@ -76,7 +90,7 @@ pub(crate) fn page<R, K: Key, T: OutputType>(
     let mut connection = Connection::with_additional_fields(slice.has_previous, slice.has_next, totals);
     connection.edges.extend(slice.rows.into_iter().map(|row| {
         let (place, node) = show(row);
-        Edge::new(cursor(&place), node)
+        Edge::new(list.map_or_else(String::new, |list| cursor(list, &place)), node)
     }));
     connection
 }

@@ -1,13 +1,14 @@
 //! Relay's `first`, `after`, `last`, `before`.
 
 use super::error::QueryError;
-use crate::views::page::{Key, Window, read_cursor};
+use crate::views::page::{Key, ListOf, Window, read_cursor};
 
 const DEFAULT: i32 = 20;
 const LARGEST: i32 = 100;
 
 /// The arguments of a connection. `BAD_PAGE` for a size out of range, both sizes, or a cursor of somebody else's.
 pub(crate) fn window<K: Key>(
+    list: ListOf,
     first: Option<i32>,
     after: Option<String>,
     last: Option<i32>,
@@ -23,7 +24,7 @@ pub(crate) fn window<K: Key>(
     }
     let place = |cursor: Option<String>| match cursor {
         None => Ok(None),
-        Some(cursor) => read_cursor(&cursor)
+        Some(cursor) => read_cursor(list, &cursor)
             .map(Some)
             .ok_or(QueryError::BadPage("a cursor is what this connection gave, unchanged")),
     };
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     fn read(first: Option<i32>, last: Option<i32>, after: Option<&str>) -> Result<Window<i64>, QueryError> {
-        window(first, after.map(str::to_owned), last, None)
+        window(ListOf::History, first, after.map(str::to_owned), last, None)
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::reader::Reader;
 use super::stats::MessageStatsBucket;
 use crate::state::QueryState;
 use crate::timestamp::Timestamp;
-use crate::views::page::Slice;
+use crate::views::page::{ListOf, Slice};
 use crate::views::{accounts, conversations, messages};
 
 /// Which accounts; deleted ones are left out unless they are asked for.
@@ -98,7 +98,7 @@ impl Query {
     ) -> Result<Page<Account>> {
         require(ctx, Permission::AccountRead)?;
         let reader = ctx.data::<Reader>()?;
-        let window = window(first, after, last, before)?;
+        let window = window(ListOf::Accounts, first, after, last, before)?;
         let filter = filter.unwrap_or_default();
         if holds_nul(filter.search.as_ref()) {
             return Ok(nothing(reader));
@@ -135,7 +135,7 @@ impl Query {
     ) -> Result<Page<Message>> {
         require(ctx, Permission::MessageRead)?;
         let reader = ctx.data::<Reader>()?;
-        let window = window(first, after, last, before)?;
+        let window = window(ListOf::Messages, first, after, last, before)?;
         let Some(filter) = filter.unwrap_or_default().read() else {
             return Ok(nothing(reader));
         };
@@ -161,7 +161,7 @@ impl Query {
     ) -> Result<Page<Conversation>> {
         require(ctx, Permission::AccountRead)?;
         let reader = ctx.data::<Reader>()?;
-        let window = window(first, after, last, before)?;
+        let window = window(ListOf::Conversations, first, after, last, before)?;
         let Some(account_id) = read_id(&account_id) else {
             return Ok(nothing(reader));
         };

@@ -31,6 +31,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Operations open at once on one connection.
 const MAX_OPERATIONS: usize = 200;
 const MAX_FRAME_BYTES: usize = 1024 * 1024;
+/// What is read of a message at most: a client that is somewhat over learns why it is closed.
+const READ_BYTES: usize = 4 * MAX_FRAME_BYTES;
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -74,12 +76,14 @@ enum Close {
     InitTimeout,
     SubscriberExists,
     TooManyInits,
+    TooLarge,
 }
 
 impl Close {
     const fn frame(self) -> (u16, &'static str) {
         match self {
             Self::GoingAway => (1001, "The server is stopping"),
+            Self::TooLarge => (1009, "A message may have 1 MiB"),
             Self::InvalidMessage => (4400, "Invalid message received"),
             Self::Unauthorized => (4401, "Unauthorized"),
             Self::Forbidden => (4403, "Forbidden"),
@@ -121,7 +125,7 @@ pub(crate) async fn handler(
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(error) => {
-            return Problem::new(StatusCode::BAD_REQUEST, "request.malformed", error.body_text()).into_response();
+            return refusal(&error);
         }
     };
     let offered = headers
@@ -132,7 +136,8 @@ pub(crate) async fn handler(
         .any(|protocol| protocol.trim() == PROTOCOL);
     upgrade
         .protocols([PROTOCOL])
-        .max_message_size(MAX_FRAME_BYTES)
+        .max_message_size(READ_BYTES)
+        .max_frame_size(READ_BYTES)
         .on_upgrade(move |mut socket| async move {
             let ended = if offered {
                 let shutdown = state.shutdown().clone();
@@ -153,6 +158,25 @@ pub(crate) async fn handler(
                 let _ = socket.send(Message::Close(Some(frame))).await;
             }
         })
+}
+
+/// 426 for a plain request; 400 for an upgrade that is not well-formed.
+fn refusal(error: &WebSocketUpgradeRejection) -> Response {
+    match error {
+        WebSocketUpgradeRejection::InvalidConnectionHeader(_) | WebSocketUpgradeRejection::InvalidUpgradeHeader(_) => {
+            let problem = Problem::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "request.malformed",
+                "this address speaks WebSocket alone, with the protocol graphql-transport-ws",
+            );
+            (
+                [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")],
+                problem,
+            )
+                .into_response()
+        }
+        error => Problem::new(StatusCode::BAD_REQUEST, "request.malformed", error.body_text()).into_response(),
+    }
 }
 
 struct Connection<'s> {
@@ -257,15 +281,22 @@ impl Connection<'_> {
     }
 }
 
+/// The frame's head said so: the rest of it was not read. The library's own type is not ours to name.
+fn is_too_large(error: &axum::Error) -> bool {
+    error.to_string().starts_with("Space limit exceeded")
+}
+
 /// The next message of the protocol; WebSocket's own pings are answered below us.
 async fn receive(socket: &mut WebSocket) -> Result<Incoming, Ended> {
     loop {
         match socket.recv().await {
+            Some(Ok(Message::Text(text))) if text.len() > MAX_FRAME_BYTES => return Err(Close::TooLarge.into()),
             Some(Ok(Message::Text(text))) => {
                 return serde_json::from_str(&text).map_err(|_| Close::InvalidMessage.into());
             }
             Some(Ok(Message::Binary(_))) => return Err(Close::InvalidMessage.into()),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Err(error)) if is_too_large(&error) => return Err(Close::TooLarge.into()),
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Ended(None)),
         }
     }

@@ -77,13 +77,34 @@ impl Key for i64 {
     }
 }
 
-/// The opaque text of a place.
-pub(crate) fn cursor<K: Key>(key: &K) -> String {
-    URL_SAFE_NO_PAD.encode(key.write())
+/// What a list is of: its cursors are no other list's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ListOf {
+    Accounts,
+    Messages,
+    Conversations,
+    History,
 }
 
-pub(crate) fn read_cursor<K: Key>(cursor: &str) -> Option<K> {
-    K::read(std::str::from_utf8(&URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?)
+impl ListOf {
+    const fn mark(self) -> char {
+        match self {
+            Self::Accounts => 'a',
+            Self::Messages => 'm',
+            Self::Conversations => 'c',
+            Self::History => 'h',
+        }
+    }
+}
+
+/// The opaque text of a place in a list.
+pub(crate) fn cursor<K: Key>(list: ListOf, key: &K) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}{}", list.mark(), key.write()))
+}
+
+pub(crate) fn read_cursor<K: Key>(list: ListOf, cursor: &str) -> Option<K> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    K::read(std::str::from_utf8(&bytes).ok()?.strip_prefix(list.mark())?)
 }
 
 /// A part of a list: `take` rows from its start, or from its end, between two places (both outside).
@@ -144,9 +165,14 @@ mod tests {
             at: "2026-01-31T08:00:00.123456Z".parse().unwrap(),
             id: Uuid::from_u128(7),
         };
-        assert_eq!(read_cursor(&cursor(&place)), Some(place));
-        assert_eq!(read_cursor::<Place>("not a cursor"), None);
-        assert_eq!(read_cursor::<Place>(&cursor(&5_i64)), None);
+        let given = cursor(ListOf::Messages, &place);
+        assert_eq!(read_cursor(ListOf::Messages, &given), Some(place));
+        assert_eq!(read_cursor::<Place>(ListOf::Accounts, &given), None);
+        assert_eq!(read_cursor::<Place>(ListOf::Messages, "not a cursor"), None);
+        assert_eq!(
+            read_cursor::<Place>(ListOf::Messages, &cursor(ListOf::Messages, &5_i64)),
+            None
+        );
     }
 
     #[test]

@@ -158,6 +158,12 @@ async fn cursors_lead_through_a_list_both_ways() {
     }
     assert_eq!(seen, [vec![id(2), id(1)], vec![id(4), id(3)], vec![id(5)]]);
 
+    let foreign = format!("{{ accounts(first: 1, after: {after}) {{ nodes {{ id }} }} }}");
+    let answer = world.ask(&foreign, json!({})).await;
+    assert_eq!(
+        answer["errors"][0]["extensions"]["code"], "BAD_PAGE",
+        "a cursor of messages is none of accounts"
+    );
     // What is created later does not move the pages after a cursor.
     world
         .message(id(6), json!({"created_at": "2026-02-01T00:00:06Z"}))

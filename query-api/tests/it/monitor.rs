@@ -5,6 +5,7 @@ use clickhouse::Client;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use weft_platform::config::{ClickHouseSection, Config, Secret};
+use weft_platform::testing::until;
 
 use crate::support::{TENANT_A, TENANT_B, World, id, views_database};
 
@@ -229,9 +230,33 @@ async fn graphql_statistics_have_every_bucket() {
 async fn health_asks_every_server() {
     let facts = Facts::new().await;
     let world = world(&facts).await;
+    until("the live feed follows", async || world.health.is_ready().then_some(())).await;
     let answer = world.get("/api/v1/monitor/health").await;
     assert_eq!(answer.body["status"], "healthy", "{}", answer.body);
     assert_eq!(answer.body["uptime"], 0);
     insta::assert_json_snapshot!("health", answer.body, {".services[].latency_ms" => "[measured]"});
     assert!(answer.body["services"][0]["latency_ms"].is_f64());
+}
+
+#[tokio::test]
+async fn a_part_that_fails_makes_health_degraded() {
+    let facts = Facts::new().await;
+    let world = world(&facts).await;
+    world.health.ready("worker dispatch");
+    world.health.ready("worker callbacks");
+    world.health.failing("worker callbacks", "the workers' tables: secret");
+    let answer = world.get("/api/v1/monitor/health").await;
+    assert_eq!(answer.body["status"], "degraded");
+    let service = |name: &str| {
+        let services = answer.body["services"].as_array().unwrap();
+        services.iter().find(|service| service["name"] == name).unwrap().clone()
+    };
+    assert_eq!(service("worker dispatch")["status"], "healthy");
+    assert_eq!(
+        service("worker callbacks"),
+        json!({
+            "name": "worker callbacks", "status": "down", "latency_ms": null,
+            "detail": "it fails and is tried again: /readyz and the log say why",
+        })
+    );
 }

@@ -233,3 +233,23 @@ async fn the_server_says_when_it_goes() {
     drop(world);
     assert_eq!(client.next().await, Seen::Closed(1001));
 }
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_told_so() {
+    let world = World::new().await;
+    let address = serve(&world).await;
+    for bytes in [1024 * 1024 + 1, 3 * 1024 * 1024] {
+        let mut client = Client::open(address, "dev-token-a").await;
+        client.send_text(&"x".repeat(bytes)).await;
+        assert_eq!(client.next().await, Seen::Closed(1009));
+    }
+}
+
+#[tokio::test]
+async fn a_plain_request_is_asked_to_upgrade() {
+    let world = World::new().await;
+    let answer = world.get("/graphql/ws").await;
+    assert_eq!(answer.status, 426, "{}", answer.body);
+    assert_eq!(answer.headers["upgrade"], "websocket");
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+}

@@ -1,4 +1,4 @@
-//! GET `/api/v1/monitor/health`: really asks each server.
+//! GET `/api/v1/monitor/health`: really asks each server, and says which parts of this process work.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::Serialize;
 use utoipa::ToSchema;
 use weft_platform::config::KafkaSection;
+use weft_platform::health::PartHealth;
 use weft_platform::http::{Permission, Problem, QueryParams};
 
 use crate::state::{QueryState, Read};
@@ -15,28 +16,31 @@ use crate::state::{QueryState, Read};
 /// A server that has not answered in this time is down.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The servers' health.
+const HEALTHY: &str = "healthy";
+
+/// The servers' and the parts' health.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
-    /// `healthy`: every server answers; `down`: none does, or not the views' Postgres; `degraded`: else.
+    /// `healthy`: every server answers and every part works; `down`: the views' Postgres does not answer; `degraded`: else.
     status: &'static str,
     services: Vec<Service>,
     /// Seconds since this process serves.
     uptime: i64,
 }
 
-/// One server.
+/// One server, or one part of this process, such as `worker callbacks`. Roles that run in processes of their own are told
+/// by their own `/readyz`.
 #[derive(Serialize, ToSchema)]
 struct Service {
     name: &'static str,
     /// `healthy` or `down`.
     status: &'static str,
-    /// Of one question and its answer.
+    /// Of one question and its answer; null for a part.
     latency_ms: Option<f64>,
     detail: Option<&'static str>,
 }
 
-/// Whether Postgres, ClickHouse and Kafka answer.
+/// Whether Postgres, ClickHouse and Kafka answer, and whether the parts of this process work.
 #[utoipa::path(
     get,
     path = "/api/v1/monitor/health",
@@ -66,17 +70,39 @@ pub(crate) async fn handler(
         ask("kafka", "no Kafka broker answers", ask_kafka(state.kafka().clone())),
     );
     let is_down = postgres.latency_ms.is_none();
-    let services = vec![postgres, clickhouse, kafka];
-    let all_up = services.iter().all(|service| service.latency_ms.is_some());
+    let mut services = vec![postgres, clickhouse, kafka];
+    services.extend(
+        state
+            .health()
+            .parts()
+            .into_iter()
+            .map(|(name, part)| Service::of(name, &part)),
+    );
+    let all_up = services.iter().all(|service| service.status == HEALTHY);
     Ok(Json(Health {
         status: match (is_down, all_up) {
             (true, _) => "down",
-            (false, true) => "healthy",
+            (false, true) => HEALTHY,
             (false, false) => "degraded",
         },
         services,
         uptime: state.uptime_seconds(),
     }))
+}
+
+impl Service {
+    fn of(name: &'static str, part: &PartHealth) -> Self {
+        Self {
+            name,
+            status: if part.ready { HEALTHY } else { "down" },
+            latency_ms: None,
+            detail: match (part.ready, part.started) {
+                (true, _) => None,
+                (false, true) => Some("it fails and is tried again: /readyz and the log say why"),
+                (false, false) => Some("it has not started: /readyz and the log say why"),
+            },
+        }
+    }
 }
 
 /// Times one question. What exactly went wrong is for the log, not for callers.
@@ -89,7 +115,7 @@ async fn ask(name: &'static str, detail: &'static str, question: impl Future<Out
     }
     Service {
         name,
-        status: if answered { "healthy" } else { "down" },
+        status: if answered { HEALTHY } else { "down" },
         latency_ms: answered.then_some(latency_ms),
         detail: (!answered).then_some(detail),
     }
