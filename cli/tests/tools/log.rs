@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use weft_log_writer::testing::{TestLog, TestTopics};
+use weft_platform::config::{Config, Secret};
 use weft_platform::testing::until;
 
 use crate::support::{SAMPLES, TENANT, append, log_and_views, run, said, settled, weft};
@@ -447,7 +448,7 @@ async fn the_newest_events_are_counted_after_the_filter_and_unknown_types_are_re
 #[tokio::test]
 async fn a_database_that_is_away_is_named_with_what_to_do() {
     let mut config = Config::default();
-    config.log.url = weft_platform::config::Secret("postgres://weft_log:weft@127.0.0.1:1/weft_log".to_owned());
+    config.log.url = Secret("postgres://weft_log:weft@127.0.0.1:1/weft_log".to_owned());
     for arguments in [
         &["log", "tail"][..],
         &["log", "export"],
