@@ -67,9 +67,9 @@ pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<
         };
         let measured = [
             ours(256, length).await?,
-            pgbench::run(&databases.peer_url, pgbench::BARE, &texts, length).await?,
+            pgbench::run(&databases.peer.log.url, pgbench::BARE, &texts, length).await?,
             ours(32, length).await?,
-            pgbench::run(&databases.peer_url, pgbench::FULL, &texts, length).await?,
+            pgbench::run(&databases.peer.log.url, pgbench::FULL, &texts, length).await?,
             stock(length).await?,
         ];
         databases.settle().await?;
@@ -89,6 +89,7 @@ pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<
         peer_what,
         peer: peer.clone(),
         goal,
+        least: None,
         most_p99_ms: None,
         unit,
     };

@@ -11,8 +11,8 @@ pub(crate) struct Databases {
     pub(crate) config: Config,
     /// With stock postgres-es's own table.
     pub(crate) stock_url: Secret,
-    /// Migrated like the log, for peers that write the same rows.
-    pub(crate) peer_url: Secret,
+    /// The configuration of peers that write the same rows into tables of the same form.
+    pub(crate) peer: Config,
     server: Secret,
     names: Vec<String>,
 }
@@ -31,11 +31,15 @@ fn renamed(url: &Secret, database: &str) -> Secret {
 impl Databases {
     pub(crate) async fn create(config: &Config) -> Result<Self, Failure> {
         let suffix = Clock::system().new_id().simple().to_string();
-        let names: Vec<String> = ["log", "keys", "peer", "stock"]
+        let names: Vec<String> = ["log", "keys", "views", "peer", "stock", "peer_views"]
             .map(|kind| format!("bench_{kind}_{suffix}"))
             .to_vec();
-        let with = |log: &str| {
+        let with = |log: &str, views: &str| {
             let mut config = config.clone();
+            config.views.url = renamed(&config.views.url, views);
+            config.views.projector_url = renamed(&config.views.projector_url, views);
+            config.views.admin_url = renamed(&config.views.admin_url, views);
+            config.clickhouse.database = views.to_owned();
             config.log.url = renamed(&config.log.url, log);
             config.log.admin_url = renamed(&config.log.admin_url, log);
             config.keys.url = renamed(&config.keys.url, &names[1]);
@@ -43,17 +47,17 @@ impl Databases {
             config
         };
         let databases = Self {
-            config: with(&names[0]),
-            peer_url: with(&names[2]).log.url,
-            stock_url: renamed(&config.log.admin_url, &names[3]),
+            config: with(&names[0], &names[2]),
+            peer: with(&names[3], &names[5]),
+            stock_url: renamed(&config.log.admin_url, &names[4]),
             server: renamed(&config.log.admin_url, "postgres"),
             names: names.clone(),
         };
         weft_log_writer::migrate::log(&databases.config).await?;
         weft_log_writer::migrate::keys(&databases.config).await?;
-        weft_log_writer::migrate::log(&with(&names[2])).await?;
+        weft_log_writer::migrate::log(&databases.peer).await?;
         let mut server = PgConnection::connect(databases.server.expose()).await?;
-        sqlx::query(&format!("create database {}", names[3]))
+        sqlx::query(&format!("create database {}", names[4]))
             .execute(&mut server)
             .await?;
         let mut stock = PgConnection::connect(databases.stock_url.expose()).await?;

@@ -1,9 +1,13 @@
 //! `make bench`: ours and a peer alternate in one run; figures count as ratios only.
 
 mod append;
+mod copy;
 mod database;
+mod history;
 mod load;
+mod peers;
 mod pgbench;
+mod pipeline;
 mod report;
 mod workload;
 
@@ -13,6 +17,7 @@ use clap::Parser;
 use weft_platform::config::Config;
 
 use database::Databases;
+use report::Benchmark;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -25,8 +30,18 @@ struct Arguments {
     /// Length of a round
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Only these, by their ids
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     #[arg(long, default_value = "bench/report.json")]
     report: std::path::PathBuf,
+}
+
+impl Arguments {
+    /// Whether one of `ids` is to be measured.
+    fn wants(&self, ids: &[&str]) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| ids.contains(&only.as_str()))
+    }
 }
 
 #[tokio::main]
@@ -44,11 +59,22 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::load(None)?;
     let databases = Databases::create(&config).await?;
-    let benchmarks = append::run(arguments, &databases).await;
+    let benchmarks = all(arguments, &databases).await;
     databases.drop().await?;
     let benchmarks = benchmarks?;
     report::print(&benchmarks);
     report::write(&arguments.report, &benchmarks)?;
     println!("written to {}", arguments.report.display());
     Ok(())
+}
+
+async fn all(arguments: &Arguments, databases: &Databases) -> Result<Vec<Benchmark>, Failure> {
+    let mut benchmarks = Vec::new();
+    if arguments.wants(&["P1", "P1_32", "P1_full", "P1_stock"]) {
+        benchmarks.extend(append::run(arguments, databases).await?);
+    }
+    if arguments.wants(&["P3", "P4", "P5", "P9"]) {
+        benchmarks.extend(pipeline::run(arguments, databases).await?);
+    }
+    Ok(benchmarks)
 }

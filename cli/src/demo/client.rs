@@ -81,7 +81,7 @@ impl Api {
                 request = request.header("Idempotency-Key", key);
             }
             let problem = match answer(request).await {
-                Ok(answer) if !is_temporary(answer.status) => return Ok(answer),
+                Ok(answer) if !is_temporary(&answer) => return Ok(answer),
                 Ok(answer) => format!(
                     "{}: {}",
                     answer.status,
@@ -114,14 +114,13 @@ impl Api {
     }
 }
 
-fn is_temporary(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::GATEWAY_TIMEOUT
-    )
+fn is_temporary(answer: &Answer) -> bool {
+    match answer.status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => true,
+        // A day's quota does not come back while somebody waits.
+        StatusCode::TOO_MANY_REQUESTS => answer.body["code"] != "quota.exceeded",
+        _ => false,
+    }
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {

@@ -24,7 +24,11 @@ pub(super) struct Verdict {
     pub(super) differences: Vec<String>,
 }
 
-/// Reads all four until they agree; a view may still be catching up. What differs after 20 s is a difference.
+/// A view that is still behind after this is not catching up.
+const CATCH_UP: Duration = Duration::from_secs(20);
+
+/// Reads all four until they agree; a view may still be catching up, and a server may be away for a while. What differs
+/// 20 s after all could be read is a difference.
 pub(super) async fn compare(
     api: &Api,
     simulator: &Simulator,
@@ -34,15 +38,22 @@ pub(super) async fn compare(
     patience: Duration,
 ) -> Result<Verdict, Failure> {
     let pool = lazy_pool(config.log.url.expose(), "weft-demo", 1).map_err(Failure::new)?;
-    let started = Instant::now();
-    loop {
+    let read = || async {
         let log = sources::log(&pool, accounts).await?;
         let graphql = sources::graphql(api, accounts).await?;
         let facts = sources::clickhouse(&config.clickhouse, accounts).await?;
         let ledger = sources::ledger(simulator, accounts).await?;
-        let verdict = judge(accounts, sent, log, &graphql, &facts, &ledger);
-        if verdict.differences.is_empty() || started.elapsed() > patience.min(Duration::from_secs(20)) {
-            return Ok(verdict);
+        Ok::<_, Failure>(judge(accounts, sent, log, &graphql, &facts, &ledger))
+    };
+    let (started, mut readable) = (Instant::now(), Instant::now());
+    loop {
+        match read().await {
+            Ok(verdict) if verdict.differences.is_empty() || readable.elapsed() > patience.min(CATCH_UP) => {
+                return Ok(verdict);
+            }
+            Ok(_) => {}
+            Err(error) if started.elapsed() > patience => return Err(error),
+            Err(_) => readable = Instant::now(),
         }
         sleep(Duration::from_millis(500)).await;
     }

@@ -29,7 +29,7 @@ pub(super) fn print(sent: &[SentRow], verdict: &Verdict, elapsed: Duration) {
                 if let Some(told) = verdict.log.get(message_id) {
                     *statuses.entry(told.status.as_str()).or_default() += 1;
                     read += usize::from(told.read == Some(true));
-                    if matches!(told.status.as_str(), "failed" | "unknown") {
+                    if told.status == "failed" {
                         *failed.entry(told.error_code.clone().unwrap_or_default()).or_default() += 1;
                     }
                 }
