@@ -19,6 +19,10 @@ use weft_platform::config::Config;
 use database::Databases;
 use report::Benchmark;
 
+/// As in `weft`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the benchmarks, prints a table and writes a report.

@@ -4,7 +4,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use moka::future::Cache;
+use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Weighter};
 use weft_domain::LogAggregate;
 use weft_log_reader::Loaded;
 
@@ -17,7 +18,20 @@ pub(crate) mod metric {
 /// What an entry takes beside its state: key, counters and links of the cache itself.
 const OVERHEAD: usize = 300;
 
-type Key = (&'static str, String);
+/// Streams that the cache is prepared for, to begin with.
+const EXPECTED_STREAMS: usize = 10_000;
+
+type Key = (&'static str, Box<str>);
+
+/// A key to look for, without an allocation.
+#[derive(Hash)]
+struct Wanted<'i>(&'static str, &'i str);
+
+impl Equivalent<Key> for Wanted<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.1 == &*key.1 && self.0 == key.0
+    }
+}
 
 #[derive(Clone)]
 struct Entry {
@@ -28,21 +42,28 @@ struct Entry {
 }
 
 #[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Key, Entry> for Bytes {
+    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+        entry.bytes.into()
+    }
+}
+
+#[derive(Clone)]
 pub(crate) struct StreamCache {
-    entries: Cache<Key, Entry>,
+    entries: Arc<Cache<Key, Entry, Bytes>>,
 }
 
 impl StreamCache {
     pub(crate) fn new(bytes: u64) -> Self {
-        let entries = Cache::builder()
-            .max_capacity(bytes)
-            .weigher(|_, entry: &Entry| entry.bytes)
-            .build();
-        Self { entries }
+        Self {
+            entries: Arc::new(Cache::with_weighter(EXPECTED_STREAMS, bytes, Bytes)),
+        }
     }
 
-    pub(crate) async fn get<A: LogAggregate>(&self, id: &str) -> Option<Arc<Loaded<A>>> {
-        let found = self.entries.get(&(A::TYPE, id.to_owned())).await;
+    pub(crate) fn get<A: LogAggregate>(&self, id: &str) -> Option<Arc<Loaded<A>>> {
+        let found = self.entries.get(&Wanted(A::TYPE, id));
         let loaded = found.and_then(|entry| entry.loaded.downcast().ok());
         let name = if loaded.is_some() { metric::HITS } else { metric::MISSES };
         metrics::counter!(name, "aggregate" => A::TYPE).increment(1);
@@ -50,9 +71,8 @@ impl StreamCache {
     }
 
     /// Remembers a stream that exists; never an older state over a newer one, but for a race that costs one retry.
-    pub(crate) async fn put<A: LogAggregate>(&self, id: &str, loaded: Loaded<A>) {
-        let key = (A::TYPE, id.to_owned());
-        let known = self.entries.get(&key).await.map_or(0, |entry| entry.version);
+    pub(crate) fn put<A: LogAggregate>(&self, id: &str, loaded: Loaded<A>) {
+        let known = self.entries.peek(&Wanted(A::TYPE, id)).map_or(0, |entry| entry.version);
         if loaded.version <= known {
             return;
         }
@@ -62,12 +82,12 @@ impl StreamCache {
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             loaded: Arc::new(loaded),
         };
-        self.entries.insert(key, entry).await;
-        metrics::gauge!(metric::BYTES).set(self.entries.weighted_size() as f64);
+        self.entries.insert((A::TYPE, id.into()), entry);
+        metrics::gauge!(metric::BYTES).set(self.entries.weight() as f64);
     }
 
     pub(crate) fn clear(&self) {
-        self.entries.invalidate_all();
+        self.entries.clear();
     }
 }
 

@@ -112,7 +112,7 @@ impl Executor {
         let (streams, presumed) = self.streams(commands, trust).await?;
         // After the load: what it saw of a lost append, this finds. What comes later fails on the sequence it takes.
         if let Some(plan) = in_doubt.settle(self).await.map_err(LoadError::from)? {
-            self.remember(&plan).await;
+            self.remember(&plan);
             return Ok(Some(plan.done()));
         }
         let decided = decide(commands, streams, options, self.inner.max_event_bytes, answer);
@@ -137,7 +137,7 @@ impl Executor {
         match outcome {
             Ok(Outcome::Committed(orders)) => {
                 plan.place(&orders);
-                self.remember(&plan).await;
+                self.remember(&plan);
                 Ok(Some(plan.done()))
             }
             Ok(Outcome::Replay(record)) => Ok(Some(Done::Replayed(record))),
@@ -160,9 +160,9 @@ impl Executor {
         }
     }
 
-    async fn remember<A: LogAggregate>(&self, plan: &Plan<A>) {
+    fn remember<A: LogAggregate>(&self, plan: &Plan<A>) {
         for (id, loaded) in plan.left() {
-            self.inner.cache.put(id, loaded).await;
+            self.inner.cache.put(id, loaded);
         }
     }
 
@@ -182,7 +182,7 @@ impl Executor {
             let presumption = match trust {
                 Trust::Log => None,
                 Trust::Memory if A::begins_stream(command) => Some(Loaded::default()),
-                Trust::Memory => self.inner.cache.get::<A>(id).await.map(Arc::unwrap_or_clone),
+                Trust::Memory => self.inner.cache.get::<A>(id).map(Arc::unwrap_or_clone),
             };
             if let Some(loaded) = presumption {
                 streams.insert(id.clone(), loaded);
@@ -199,7 +199,7 @@ impl Executor {
     /// A stream as it is remembered, for what a guard checks; else as the log has it.
     pub(crate) async fn look<A: LogAggregate>(&self, id: &str, trust: Trust) -> Result<Arc<Loaded<A>>, ReadError> {
         if let Trust::Memory = trust
-            && let Some(remembered) = self.inner.cache.get::<A>(id).await
+            && let Some(remembered) = self.inner.cache.get::<A>(id)
         {
             return Ok(remembered);
         }
@@ -208,7 +208,7 @@ impl Executor {
 
     /// A stream as the log has it: what is remembered, and what came after.
     pub(crate) async fn read<A: LogAggregate>(&self, id: &str) -> Result<Loaded<A>, ReadError> {
-        let remembered = self.inner.cache.get::<A>(id).await;
+        let remembered = self.inner.cache.get::<A>(id);
         let known = remembered.as_ref().map_or(0, |loaded| loaded.version);
         let mut loaded = remembered.map(Arc::unwrap_or_clone).unwrap_or_default();
         let mut snapshot_at = None;
@@ -234,7 +234,7 @@ impl Executor {
             tracing::warn!(%error, aggregate = A::TYPE, %id, "a snapshot was not stored");
         }
         if loaded.version > known {
-            self.inner.cache.put(id, loaded.clone()).await;
+            self.inner.cache.put(id, loaded.clone());
         }
         Ok(loaded)
     }

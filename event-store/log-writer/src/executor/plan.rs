@@ -184,7 +184,7 @@ impl<'m> MetadataTexts<'m> {
         if let Some(text) = self.texts.get(partition_key) {
             return Ok(text.clone());
         }
-        let text = serde_json::to_string(&self.metadata.to_map(partition_key))
+        let text = serde_json::to_string(&self.metadata.flat(partition_key))
             .map_err(|error| ExecuteError::Corrupt(error.to_string()))?;
         self.texts.insert(partition_key.to_owned(), text.clone());
         Ok(text)
