@@ -39,7 +39,7 @@ impl Databases {
             config.views.url = renamed(&config.views.url, views);
             config.views.projector_url = renamed(&config.views.projector_url, views);
             config.views.admin_url = renamed(&config.views.admin_url, views);
-            config.clickhouse.database = views.to_owned();
+            views.clone_into(&mut config.clickhouse.database);
             config.log.url = renamed(&config.log.url, log);
             config.log.admin_url = renamed(&config.log.admin_url, log);
             config.keys.url = renamed(&config.keys.url, &names[1]);

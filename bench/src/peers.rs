@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
+use weft_platform::clock::Clock;
 use weft_platform::config::{ClickHouseSection, KafkaSection};
 use weft_platform::kafka::header;
 use weft_projectors::clickhouse::message_facts::{MessageFact, MessageTransition};
@@ -98,7 +99,7 @@ pub(crate) async fn produce(kafka: &KafkaSection, records: Consumed) -> Result<(
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        producer.flush(Duration::from_secs(60))
+        producer.flush(Duration::from_mins(1))
     });
     Ok(sent.await??)
 }
@@ -155,7 +156,7 @@ impl RawView {
                 .bind(rows.values().map(|row| row.2).collect::<Vec<_>>())
                 .bind(rows.values().map(|row| STATUSES[row.2 as usize - 1]).collect::<Vec<_>>())
                 .bind(serde_json::json!({"text": "您好，您预订的沙发已经到店，明天上午九点到十一点送货，请保持电话畅通。"}))
-                .bind(Utc::now())
+                .bind(Clock::system().now())
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
@@ -215,7 +216,7 @@ impl ClickHouse {
 
     /// A transition for every event, and `facts` facts.
     pub(crate) async fn insert(&self, events: &Consumed, facts: usize) -> Result<(), Failure> {
-        let at = Utc::now();
+        let at = Clock::system().now();
         self.rows("message_transitions", events.iter().map(|event| transition(event, at)))
             .await?;
         self.rows(

@@ -77,12 +77,14 @@ impl EventRecord {
             header,
         };
         let headers = message.headers().ok_or_else(|| invalid(header::ID))?;
+        // Once through them: each look is a call into librdkafka.
+        let found: Vec<(&str, &str)> = headers
+            .iter()
+            .filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?)))
+            .collect();
         let text = |name: &'static str| -> Result<&str, InvalidRecord> {
-            headers
-                .iter()
-                .find(|header| header.key == name)
-                .and_then(|header| std::str::from_utf8(header.value?).ok())
-                .ok_or_else(|| invalid(name))
+            let value = found.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+            value.ok_or_else(|| invalid(name))
         };
         let (log_id, aggregate_type) = text(header::SOURCE)?
             .strip_prefix("/weft/")

@@ -1,13 +1,16 @@
 //! `message_facts` and `message_transitions`: each message's newest state, and each of its events.
 //!
-//! A batch's earlier states are read back before it is merged into them. Transitions are inserted first, then facts: a
-//! fact of version n says that the transitions up to n are there, so events at or below it are dropped. After that the
-//! checkpoint moves, together with the list of hours whose statistics changed.
+//! A batch's earlier states are remembered, or read back, before it is merged into them. A state of version n follows
+//! from the stream's first n events alone, so a remembered one is right whoever else writes. Transitions are inserted
+//! first, then facts: a fact of version n says that the transitions up to n are there, so events at or below it are
+//! dropped. After that the checkpoint moves, together with the list of hours whose statistics changed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clickhouse::Row;
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -23,37 +26,48 @@ use crate::shape::{Shape, Versioned, fold_rows};
 /// An id is born within this time of its message's acceptance; where it is not, the lookup is made again without.
 const BIRTH_TOLERANCE: TimeDelta = TimeDelta::days(1);
 
+/// Facts remembered, about half a kilobyte each: the messages that are on their way.
+const REMEMBERED: usize = 50_000;
+
 #[derive(Clone, Debug)]
 pub struct MessageFacts {
     facts: Facts,
+    /// As they are in the store.
+    remembered: Arc<Cache<Uuid, MessageFact>>,
 }
 
 impl MessageFacts {
-    pub const fn new(facts: Facts) -> Self {
-        Self { facts }
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            remembered: Arc::new(Cache::new(REMEMBERED)),
+        }
     }
 
-    /// The facts of the messages that `events` are about, as they are stored.
+    /// The facts of the messages that `events` are about. A message whose first event is among them needs none: where it
+    /// is stored already, the same rows are written again.
     async fn load(&self, events: &[Event]) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
-        let mut known = self.lookup(events, true).await?;
-        let missing: Vec<Event> = events
-            .iter()
-            .filter(|event| event.sequence > 1 && !known.contains_key(&event.id))
-            .cloned()
-            .collect();
-        let unborn: BTreeSet<Uuid> = events
-            .iter()
-            .filter(|event| event.sequence == 1)
-            .map(|event| event.id)
-            .collect();
-        if missing.iter().any(|event| !unborn.contains(&event.id)) {
-            known.extend(self.lookup(&missing, false).await?);
+        let mut known = HashMap::new();
+        let mut seen = BTreeSet::new();
+        let mut unknown = Vec::new();
+        for event in events {
+            if !seen.insert(event.id) {
+                continue;
+            }
+            if let Some(fact) = self.remembered.get(&event.id) {
+                known.insert(event.id, fact);
+            } else if event.sequence > 1 {
+                unknown.push(event);
+            }
         }
+        known.extend(self.lookup(&unknown, true).await?);
+        unknown.retain(|event| !known.contains_key(&event.id));
+        known.extend(self.lookup(&unknown, false).await?);
         Ok(known)
     }
 
-    async fn lookup(&self, events: &[Event], by_birth: bool) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
-        let keys = || events.iter().filter_map(|event| Some((event, event.message()?)));
+    async fn lookup(&self, events: &[&Event], by_birth: bool) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
+        let keys = || events.iter().filter_map(|event| Some((*event, event.message()?)));
         let messages: BTreeSet<Uuid> = keys().map(|(event, _)| event.id).collect();
         if messages.is_empty() {
             return Ok(HashMap::new());
@@ -114,7 +128,8 @@ impl Projection for MessageFacts {
     const SHAPE: Shape = Shape::Row;
     const TABLES: Tables = Tables::Facts(&["message_facts", "message_transitions", "message_stats_hourly"]);
     /// Few large inserts: each makes a part that ClickHouse has to merge.
-    const MAX_BATCH: usize = 4_000;
+    const MAX_BATCH: usize = 10_000;
+    const FILL_BATCH: usize = 20_000;
     const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
 
     async fn prepare(&self, events: &[Event]) -> Result<BTreeSet<DirtyHour>, ProjectionError> {
@@ -122,6 +137,9 @@ impl Projection for MessageFacts {
         let changes = fold(known, events)?;
         self.facts.insert("message_transitions", &changes.transitions).await?;
         self.facts.insert("message_facts", &changes.facts).await?;
+        for fact in changes.facts {
+            self.remembered.insert(fact.message_id, fact);
+        }
         Ok(changes.dirty)
     }
 

@@ -41,8 +41,9 @@ pub trait Projection: Send + Sync + 'static {
     const MAX_BATCH: usize = 1_000;
     const LINGER: Duration = Duration::from_millis(20);
 
-    /// Events of one transaction at most while a generation is filled.
-    const FILL_BATCH: usize = 2_500;
+    /// Events of one transaction at most while a generation is filled: the more, the more of a row's events are folded
+    /// into one write. Fewer where they take too long.
+    const FILL_BATCH: usize = 20_000;
 
     /// Done before the transaction begins, and again when it has to be repeated. For a store without transactions, this
     /// is where the rows are written: it must change nothing the second time.

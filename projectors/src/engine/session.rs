@@ -22,6 +22,8 @@ pub struct Session<'s, P> {
     pub(super) progress: Progress,
     /// As the last transaction found them.
     parked: Parked,
+    /// How long the last transaction took.
+    pub(crate) last_transaction: Duration,
 }
 
 impl<'s, P: Projection> Session<'s, P> {
@@ -50,6 +52,7 @@ impl<'s, P: Projection> Session<'s, P> {
             projection,
             progress,
             parked: Parked::new(),
+            last_transaction: Duration::ZERO,
         })
     }
 
@@ -152,7 +155,7 @@ impl<'s, P: Projection> Session<'s, P> {
     }
 
     /// One transaction; if other streams are parked than this session knew, nothing is done, and they are answered.
-    async fn attempt(&self, work: &Work, steps: &[Advance]) -> Result<Option<Parked>, ProjectionError> {
+    async fn attempt(&mut self, work: &Work, steps: &[Advance]) -> Result<Option<Parked>, ProjectionError> {
         let prepared = match work.events.as_slice() {
             [] => None,
             events => Some(self.projection.prepare(events).await?),
@@ -178,6 +181,7 @@ impl<'s, P: Projection> Session<'s, P> {
         }
         transaction.commit().await?;
         let took = began.elapsed();
+        self.last_transaction = took;
         if took > LONG_TRANSACTION {
             let events = work.events.len();
             tracing::warn!(projection = P::NAME, events, ?took, "long transaction");

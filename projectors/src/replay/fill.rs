@@ -24,6 +24,12 @@ use crate::event::Event;
 const PAGE: i64 = 5_000;
 /// Pages read ahead of the slowest projection.
 const AHEAD: usize = 2;
+/// Pages after which everything taken of them is committed.
+const MOST_HELD: usize = 4;
+/// Events of one transaction, to begin with and at least.
+const LEAST_BATCH: usize = 2_500;
+/// A transaction that takes longer makes the next ones smaller: on one cluster with the log, it holds back the tail.
+const LONG: Duration = Duration::from_millis(150);
 /// A round that took no longer has brought the generation near enough to the live one to lock that for the rest.
 const NEAR: Duration = Duration::from_millis(150);
 /// Between two looks at a log whose tail is held back by a transaction that still runs.
@@ -234,38 +240,68 @@ pub(crate) async fn fill<P: Projection>(
     mut fill: Fill,
 ) -> Result<(), ProjectionError> {
     let mut session = Session::open(engine, projection).await?;
-    while let Some(page) = fill.pages.recv().await {
-        let mut items: Vec<Item> = Vec::new();
-        for item in &page.items {
-            let Some(limit) = fill.limits.get(&item.partition) else {
-                continue;
-            };
-            let at = session.progress().at(&item.partition);
-            if item.order <= at.high_water || item.order > *limit {
-                continue;
+    let mut batch = LEAST_BATCH;
+    let mut items: Vec<Item> = Vec::new();
+    let mut held = 0;
+    loop {
+        let page = fill.pages.recv().await;
+        let ended = page.is_none();
+        // What is rare is committed too, so that a fill that was killed goes on near where it was.
+        held = (held + 1) % MOST_HELD;
+        let all = ended || held == 0;
+        if let Some(page) = page {
+            take(&page, &fill.limits, &session.progress().checkpoints, &mut items);
+        }
+        while items.len() >= batch || (all && !items.is_empty()) {
+            let rest = items.split_off(items.len().min(batch));
+            session.commit(std::mem::replace(&mut items, rest)).await?;
+            batch = match session.last_transaction {
+                took if took > LONG => batch / 2,
+                took if took < LONG / 3 => batch * 2,
+                _ => batch,
             }
+            .clamp(LEAST_BATCH, P::FILL_BATCH.max(LEAST_BATCH));
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}
+
+/// Adds what of `page` is new to a projection that stands at `checkpoints`, and ends at `limits`.
+fn take(
+    page: &Page,
+    limits: &BTreeMap<TopicPartition, LogOrder>,
+    checkpoints: &BTreeMap<TopicPartition, Checkpoint>,
+    items: &mut Vec<Item>,
+) {
+    let high_water = |partition| {
+        checkpoints
+            .get(partition)
+            .map_or_else(LogOrder::default, |at| at.high_water)
+    };
+    for item in &page.items {
+        let wanted = limits
+            .get(&item.partition)
+            .is_some_and(|limit| item.order <= *limit && item.order > high_water(&item.partition));
+        if wanted {
             items.push(Item {
                 partition: item.partition.clone(),
                 to: Some(at_place(item.order, page.log)),
                 what: item.what.clone(),
             });
         }
-        // Everything up to the page's end is done, also where a partition had nothing in it.
-        let ends = fill.limits.iter().filter_map(|(partition, limit)| {
-            let end = page.end.min(*limit);
-            (session.progress().at(partition).high_water < end).then(|| Item {
-                partition: partition.clone(),
-                to: Some(at_place(end, page.log)),
-                what: What::Nothing,
-            })
-        });
-        items.extend(ends.collect::<Vec<_>>());
-        while !items.is_empty() {
-            let rest = items.split_off(items.len().min(P::FILL_BATCH));
-            session.commit(std::mem::replace(&mut items, rest)).await?;
-        }
     }
-    Ok(())
+    // Everything up to the page's end is done, also where a partition had nothing in it.
+    let ends = limits.iter().filter_map(|(partition, limit)| {
+        let end = page.end.min(*limit);
+        (high_water(partition) < end).then(|| Item {
+            partition: partition.clone(),
+            to: Some(at_place(end, page.log)),
+            what: What::Nothing,
+        })
+    });
+    items.extend(ends);
 }
 
 /// Offsets come with the hand-over.

@@ -192,21 +192,21 @@ async fn a_check_names_what_differs_in_both_stores_and_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_rebuild_goes_on_where_it_was() {
     let mut stores = Stores::with_facts().await;
-    let history = History::of_everything(&stores.config.kafka, 92, 20_000);
+    let history = History::of_everything(&stores.config.kafka, 92, 40_000);
     let (_log, world) = projected(&mut stores, &history).await;
     let killed = Replay::begin(Arc::clone(&world), named(&[]), Purpose::HandOver)
         .await
         .unwrap();
     let generation = killed.generation;
     let pages = std::sync::atomic::AtomicUsize::new(0);
-    let third_page = tokio::sync::Notify::new();
+    let seventh_page = tokio::sync::Notify::new();
     tokio::select! {
         filled = killed.fill(|_| {
-            if pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 2 {
-                third_page.notify_one();
+            if pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 6 {
+                seventh_page.notify_one();
             }
         }) => panic!("ended before it was killed: {filled:?}"),
-        () = third_page.notified() => {}
+        () = seventh_page.notified() => {}
     }
     drop(killed);
     let replay = Replay::begin(Arc::clone(&world), named(&[]), Purpose::HandOver).await;
