@@ -192,7 +192,7 @@ async fn a_check_names_what_differs_in_both_stores_and_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_rebuild_goes_on_where_it_was() {
     let mut stores = Stores::with_facts().await;
-    let history = History::of_everything(&stores.config.kafka, 92, 40_000);
+    let history = History::of_everything(&stores.config.kafka, 92, 60_000);
     let (_log, world) = projected(&mut stores, &history).await;
     let killed = Replay::begin(Arc::clone(&world), named(&[]), Purpose::HandOver)
         .await
