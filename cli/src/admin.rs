@@ -35,7 +35,7 @@ fn readiness(health: &Health, ready: Ready) -> impl IntoResponse + use<> {
     let (ready, degraded) = (ready(health), !health.is_ready());
     let shown: serde_json::Map<String, serde_json::Value> = parts
         .into_iter()
-        .map(|(name, part)| (name.to_owned(), json!({"ready": part.ready, "detail": part.detail})))
+        .map(|(name, part)| (name, json!({"ready": part.ready, "detail": part.detail})))
         .collect();
     let status = if ready {
         StatusCode::OK

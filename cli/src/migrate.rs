@@ -6,9 +6,11 @@ use weft_platform::kafka::ensure_topics;
 use crate::Failure;
 
 pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
-    weft_log_writer::migrate::log(config)
-        .await
-        .map_err(|error| Failure::new(format!("log database: {error}")))?;
+    for log in config.by_log() {
+        weft_log_writer::migrate::log(&log)
+            .await
+            .map_err(|error| Failure::new(format!("database of the log {}: {error}", log.log.name)))?;
+    }
     weft_log_writer::migrate::keys(config)
         .await
         .map_err(|error| Failure::new(format!("key database: {error}")))?;
@@ -27,7 +29,7 @@ pub(crate) async fn topics(config: &Config) -> Result<(), Failure> {
     if created.is_empty() {
         outln!("topics are as they should be");
     } else {
-        outln!("created {}", created.join(", "));
+        outln!("created or grown {}", created.join(", "));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use weft_projectors::replay::{Purpose, Replay};
 use weft_projectors::status;
 use weft_projectors::world::World;
 
+use crate::log::place::shown;
 use crate::replay::{Which, fill, print_diffs};
 use crate::{Failure, database};
 
@@ -82,7 +83,7 @@ async fn list(world: &World) -> Result<(), Failure> {
         table.add_row([
             one.projection.to_owned(),
             one.generation.number().to_string(),
-            format!("{}/{}", one.position.epoch, one.position),
+            one.positions.into_iter().map(shown).collect::<Vec<_>>().join("\n"),
             one.lag
                 .map_or_else(|| "Kafka does not tell".to_owned(), |lag| lag.to_string()),
             one.moved_at

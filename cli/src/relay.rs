@@ -26,12 +26,15 @@ pub(crate) struct RelayArgs {
     /// consumers that read their topics from the beginning again. Ends when the topics have what the log had when it began
     #[arg(long)]
     pub(crate) from: Option<Place>,
+    /// Of which log, where there are several
+    #[arg(long, requires = "from")]
+    pub(crate) log: Option<String>,
 }
 
 pub(crate) async fn run(args: RelayArgs, config: Config) -> Result<(), Failure> {
     match args.from {
         None => roles::relay(config).await,
-        Some(from) => publish_again(from, config).await,
+        Some(from) => publish_again(from, log::one(&config, args.log.as_deref())?).await,
     }
 }
 
@@ -103,7 +106,7 @@ async fn wait(
         }
         if told.elapsed() >= TELL_EVERY {
             told = tokio::time::Instant::now();
-            let trouble = health.parts().remove(relay::PART).map(|part| part.detail);
+            let trouble = health.parts().into_values().next().map(|part| part.detail);
             eprintln!(
                 "at {}, about {} events to go {}",
                 shown(lag.checkpoint),

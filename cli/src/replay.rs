@@ -56,6 +56,11 @@ pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure>
     let projections = args.which.projections()?;
     let until = match args.until {
         None => None,
+        Some(_) if !config.logs.is_empty() => {
+            return Err(Failure::new(
+                "--until names a place of one log, and the read models are made from several: leave it out",
+            ));
+        }
         Some(place) => {
             let pool = log::pool(&config).await?;
             Some(match (place.order(&pool).await?, place) {

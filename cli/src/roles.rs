@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 use weft_command_api::CommandState;
-use weft_log_writer::Executor;
+use weft_log_writer::Logs;
 use weft_platform::clock::Clock;
 use weft_platform::config::{Config, Profile};
 use weft_platform::health::Health;
@@ -57,8 +57,8 @@ impl Process {
         Ok(())
     }
 
-    async fn executor(&self) -> Result<Executor, Failure> {
-        Executor::connect(&self.config, self.clock.clone())
+    async fn logs(&self) -> Result<Logs, Failure> {
+        Logs::connect(Arc::clone(&self.config), self.clock.clone())
             .await
             .map_err(Failure::new)
     }
@@ -97,15 +97,18 @@ impl Process {
         Ok(())
     }
 
-    fn spawn_relay(&mut self, executor: &Executor) {
-        let task = weft_log_writer::relay::run(
-            Arc::clone(&self.config),
-            self.clock.clone(),
-            self.health.clone(),
-            executor.appended(),
-            self.shutdown.clone(),
-        );
-        self.spawn("relay", async move { task.await.map_err(Failure::new) });
+    /// One per log.
+    fn spawn_relays(&mut self, logs: &Logs) {
+        for (config, executor) in self.config.by_log().into_iter().zip(logs.all()) {
+            let task = weft_log_writer::relay::run(
+                Arc::new(config),
+                self.clock.clone(),
+                self.health.clone(),
+                executor.appended(),
+                self.shutdown.clone(),
+            );
+            self.spawn("relay", async move { task.await.map_err(Failure::new) });
+        }
     }
 
     fn spawn_projectors(&mut self, keys: KeyStore) {
@@ -118,19 +121,25 @@ impl Process {
         self.spawn("projectors", async move { task.await.map_err(Failure::new) });
     }
 
-    fn spawn_workers(&mut self, executor: Executor, wake: WorkerWake) -> Result<(), Failure> {
+    /// Of every log, with queues of its own; they share the way to WeCom. Answers what wakes them, by log.
+    fn spawn_workers(&mut self, logs: &Logs) -> Result<Vec<WorkerWake>, Failure> {
         let gateway = weft_workers::gateway(&self.config).map_err(Failure::new)?;
-        let task = weft_workers::run(
-            Arc::clone(&self.config),
-            executor,
-            gateway,
-            self.clock.clone(),
-            self.health.clone(),
-            wake,
-            self.shutdown.clone(),
-        );
-        self.spawn("workers", async move { task.await.map_err(Failure::new) });
-        Ok(())
+        let mut wakes = Vec::new();
+        for (config, executor) in self.config.by_log().into_iter().zip(logs.all()) {
+            let wake = WorkerWake::default();
+            wakes.push(wake.clone());
+            let task = weft_workers::run(
+                Arc::new(config),
+                executor.clone(),
+                Arc::clone(&gateway),
+                self.clock.clone(),
+                self.health.clone(),
+                wake,
+                self.shutdown.clone(),
+            );
+            self.spawn("workers", async move { task.await.map_err(Failure::new) });
+        }
+        Ok(wakes)
     }
 
     async fn query_state(&self, keys: KeyStore) -> Result<QueryState, Failure> {
@@ -170,17 +179,16 @@ pub(crate) async fn all(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
     process.health.expect(HTTP);
     process.prepare().await?;
-    let executor = process.executor().await?;
+    let logs = process.logs().await?;
     if process.config.profile == Profile::Development {
-        tenant::ensure_development_tenants(&executor, &process.clock).await?;
+        tenant::ensure_development_tenants(&logs, &process.clock).await?;
     }
     process.serve_admin(Health::can_serve).await?;
-    let keys = executor.keys().clone();
-    let wake = WorkerWake::default();
-    process.spawn_relay(&executor);
+    let keys = logs.keys().clone();
+    process.spawn_relays(&logs);
     process.spawn_projectors(keys.clone());
-    process.spawn_workers(executor.clone(), wake.clone())?;
-    let commands = command_state(&process, executor, wake);
+    let wakes = process.spawn_workers(&logs)?;
+    let commands = command_state(&process, logs, wakes);
     let queries = process.query_state(keys).await?;
     let router = weft_command_api::router(commands)
         .0
@@ -192,23 +200,23 @@ pub(crate) async fn all(config: Config) -> Result<(), Failure> {
     process.run().await
 }
 
-fn command_state(process: &Process, executor: Executor, wake: WorkerWake) -> CommandState {
+fn command_state(process: &Process, logs: Logs, wakes: Vec<WorkerWake>) -> CommandState {
     CommandState::new(
-        executor,
+        logs,
         Arc::clone(&process.config),
         process.clock.clone(),
         process.authenticator(),
         process.health.clone(),
-        wake.callbacks,
+        wakes.into_iter().map(|wake| wake.callbacks).collect(),
     )
 }
 
 pub(crate) async fn command_api(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
     process.health.expect(HTTP);
-    let executor = process.executor().await?;
+    let logs = process.logs().await?;
     process.serve_admin(Health::can_serve).await?;
-    let state = command_state(&process, executor, WorkerWake::default());
+    let state = command_state(&process, logs, Vec::new());
     let (router, openapi) = weft_command_api::router(state);
     process
         .serve_api(
@@ -238,9 +246,9 @@ pub(crate) async fn query_api(config: Config) -> Result<(), Failure> {
 
 pub(crate) async fn relay(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
-    let executor = process.executor().await?;
+    let logs = process.logs().await?;
     process.serve_admin(Health::is_ready).await?;
-    process.spawn_relay(&executor);
+    process.spawn_relays(&logs);
     process.run().await
 }
 
@@ -254,9 +262,9 @@ pub(crate) async fn projectors(config: Config) -> Result<(), Failure> {
 
 pub(crate) async fn workers(config: Config) -> Result<(), Failure> {
     let mut process = Process::start(config)?;
-    let executor = process.executor().await?;
+    let logs = process.logs().await?;
     process.serve_admin(Health::is_ready).await?;
-    process.spawn_workers(executor, WorkerWake::default())?;
+    process.spawn_workers(&logs)?;
     process.run().await
 }
 

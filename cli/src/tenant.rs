@@ -1,11 +1,13 @@
 //! `weft tenant create|list`.
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use uuid::Uuid;
 use weft_domain::tenant::{Tenant, TenantCommand, TenantError, TenantLimits};
 use weft_domain::{ActorType, Metadata, TenantId};
-use weft_log_writer::{CallOptions, ExecuteError, Executor};
+use weft_log_writer::{CallOptions, ExecuteError, Logs};
 use weft_platform::clock::Clock;
 use weft_platform::config::{AuthSection, Config};
 use weft_platform::telemetry::continue_traceparent;
@@ -32,6 +34,9 @@ enum TenantCall {
         max_accounts: u32,
         #[arg(long, default_value_t = TenantLimits::default().max_daily_messages)]
         max_daily_messages: u32,
+        /// Its id, a UUIDv7 of now, where it was placed on a log by name before (logs.<name>.tenants)
+        #[arg(long)]
+        id: Option<Uuid>,
         /// The tenant's days are counted in it
         #[arg(long, default_value = "Asia/Shanghai")]
         time_zone: chrono_tz::Tz,
@@ -42,25 +47,50 @@ enum TenantCall {
 
 pub(crate) async fn run(args: TenantArgs, config: Config) -> Result<(), Failure> {
     let clock = Clock::system();
-    database::reach("log.url", config.log.url.expose()).await?;
-    let executor = Executor::connect(&config, clock.clone()).await.map_err(Failure::new)?;
+    for log in config.by_log() {
+        database::reach("log.url", log.log.url.expose()).await?;
+    }
+    let logs = Logs::connect(Arc::new(config), clock.clone()).await;
+    let logs = logs.map_err(Failure::new)?;
     match args.command {
         TenantCall::Create {
             code,
             name,
             max_accounts,
             max_daily_messages,
+            id,
             time_zone,
         } => {
-            let id = TenantId(clock.new_id());
+            let id = TenantId(id.unwrap_or_else(|| clock.new_id()));
+            code_is_free(&logs, &code).await?;
             let limits = TenantLimits {
                 max_accounts,
                 max_daily_messages,
             };
-            create(&executor, &clock, id, code, name, limits, time_zone.name()).await?;
+            create(&logs, &clock, id, code, name, limits, time_zone.name()).await?;
             outln!("{id}");
         }
-        TenantCall::List => list(&executor).await?,
+        TenantCall::List => list(&logs).await?,
+    }
+    Ok(())
+}
+
+/// That no tenant of any log has the code. Each log claims it for its own tenants; between logs this look is all there is.
+async fn code_is_free(logs: &Logs, code: &str) -> Result<(), Failure> {
+    for executor in logs.all() {
+        let taken: bool = sqlx::query_scalar(
+            "select exists (select from claims where kind = 'tenant_code' and scope = '' and value = $1)",
+        )
+        .bind(code)
+        .fetch_one(executor.pool())
+        .await
+        .map_err(Failure::new)?;
+        if taken {
+            return Err(Failure::new(format!(
+                "the code {code} is taken on the log {}",
+                executor.name()
+            )));
+        }
     }
     Ok(())
 }
@@ -81,7 +111,7 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 async fn create(
-    executor: &Executor,
+    logs: &Logs,
     clock: &Clock,
     id: TenantId,
     tenant_code: String,
@@ -108,7 +138,8 @@ async fn create(
         time_zone: time_zone.to_owned(),
         now,
     };
-    match executor
+    match logs
+        .of(id)
         .execute::<Tenant>(&id.to_string(), command, &CallOptions::new(metadata))
         .await
     {
@@ -119,16 +150,7 @@ async fn create(
     }
 }
 
-async fn list(executor: &Executor) -> Result<(), Failure> {
-    let ids: Vec<String> = sqlx::query_scalar(
-        "select aggregate_id from events where aggregate_type = 'tenant' and sequence = 1 order by aggregate_id",
-    )
-    .fetch_all(executor.pool())
-    .await
-    .map_err(Failure::new)?;
-    let tenants = weft_log_reader::load_many::<Tenant>(executor.pool(), &ids)
-        .await
-        .map_err(Failure::new)?;
+async fn list(logs: &Logs) -> Result<(), Failure> {
     let mut table = Table::new();
     table.set_header([
         "id",
@@ -138,25 +160,32 @@ async fn list(executor: &Executor) -> Result<(), Failure> {
         "accounts",
         "messages a day",
         "time zone",
+        "log",
     ]);
-    for (id, loaded) in ids.iter().zip(tenants) {
-        let tenant = loaded.state;
-        table.add_row([
-            id.as_str(),
-            &tenant.tenant_code,
-            &tenant.tenant_name,
-            tenant.status.map_or("", |status| status.as_str()),
-            &tenant.limits.max_accounts.to_string(),
-            &tenant.limits.max_daily_messages.to_string(),
-            &tenant.time_zone,
-        ]);
+    for executor in logs.all() {
+        let ids = executor.tenants().await.map_err(Failure::new)?;
+        let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+        let tenants = weft_log_reader::load_many::<Tenant>(executor.pool(), &ids).await;
+        for (id, loaded) in ids.iter().zip(tenants.map_err(Failure::new)?) {
+            let tenant = loaded.state;
+            table.add_row([
+                id.as_str(),
+                &tenant.tenant_code,
+                &tenant.tenant_name,
+                tenant.status.map_or("", |status| status.as_str()),
+                &tenant.limits.max_accounts.to_string(),
+                &tenant.limits.max_daily_messages.to_string(),
+                &tenant.time_zone,
+                executor.name(),
+            ]);
+        }
     }
     outln!("{table}");
     Ok(())
 }
 
 /// The two tenants of the development tokens; nothing where they exist.
-pub(crate) async fn ensure_development_tenants(executor: &Executor, clock: &Clock) -> Result<(), Failure> {
+pub(crate) async fn ensure_development_tenants(logs: &Logs, clock: &Clock) -> Result<(), Failure> {
     let limits = TenantLimits {
         max_accounts: 1_000,
         max_daily_messages: 10_000_000,
@@ -166,13 +195,13 @@ pub(crate) async fn ensure_development_tenants(executor: &Executor, clock: &Cloc
         (AuthSection::DEV_TENANT_B, "dev-b", "开发租户乙"),
     ];
     for (id, code, name) in tenants {
-        let loaded = weft_log_reader::load::<Tenant>(executor.pool(), &id.to_string())
+        let loaded = weft_log_reader::load::<Tenant>(logs.of(TenantId(id)).pool(), &id.to_string())
             .await
             .map_err(Failure::new)?;
         if loaded.state.status.is_none() {
             let (code, name) = (code.to_owned(), name.to_owned());
             // Another process may have been faster, which is as good.
-            if let Err(failure) = create(executor, clock, TenantId(id), code, name, limits, "Asia/Shanghai").await {
+            if let Err(failure) = create(logs, clock, TenantId(id), code, name, limits, "Asia/Shanghai").await {
                 tracing::info!(%failure, "development tenant");
             }
         }

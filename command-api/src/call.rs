@@ -95,7 +95,7 @@ impl CommandCall {
         let key = self.idempotency_key.as_deref()?;
         let tenant_id = self.context.tenant_id.to_string();
         let scope = [tenant_id.as_str(), &self.context.actor, &self.route, &self.path];
-        Some(Idempotency::new(state.executor.keys(), &scope, key, body))
+        Some(Idempotency::new(state.keys(), &scope, key, body))
     }
 }
 

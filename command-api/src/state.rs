@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use moka::future::Cache;
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use weft_domain::account::{Account, AccountConfig, AccountStatus};
 use weft_domain::message::Message;
 use weft_domain::{AccountId, LogAggregate, MessageId, TenantId};
 use weft_log_writer::seal::Sealer;
-use weft_log_writer::{CallOptions, Executor, Loaded};
+use weft_log_writer::{CallOptions, Executor, Loaded, Logs};
 use weft_platform::clock::Clock;
 use weft_platform::config::Config;
 use weft_platform::health::Health;
 use weft_platform::http::{Authenticator, CallContext, Problem};
+use weft_platform::keys::KeyStore;
 
 use crate::refusal::{Refusal, account_not_found, message_not_found, problem_of};
 use crate::reply::Reply;
@@ -25,12 +25,13 @@ const REMEMBERED_TENANTS: u64 = 100_000;
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct CommandState {
-    pub(crate) executor: Executor,
+    pub(crate) logs: Logs,
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     pub(crate) authenticator: Authenticator,
-    /// Told after every callback that was stored: wakes the worker that interprets them, where it is in this process.
-    pub(crate) callback_stored: Arc<Notify>,
+    /// Told after every callback that was stored on a log: wakes the worker that interprets them, where it is in this
+    /// process. By the log's share.
+    callback_stored: Vec<Arc<Notify>>,
     /// Of the accounts that callbacks came for.
     pub(crate) tenants: Cache<AccountId, TenantId>,
 }
@@ -42,18 +43,22 @@ impl FromRef<CommandState> for Authenticator {
 }
 
 impl CommandState {
-    /// Reports to `health` from now on whether the log can be reached. Call it inside a Tokio runtime.
+    /// Reports to `health` from now on whether the logs can be reached. `callback_stored`: one for each. Call it inside a
+    /// Tokio runtime.
     pub fn new(
-        executor: Executor,
+        logs: impl Into<Logs>,
         config: Arc<Config>,
         clock: Clock,
         authenticator: Authenticator,
         health: Health,
-        callback_stored: Arc<Notify>,
+        callback_stored: Vec<Arc<Notify>>,
     ) -> Self {
-        crate::readiness::watch(executor.pool().clone(), health);
+        let logs = logs.into();
+        for (log, executor) in config.by_log().iter().zip(logs.all()) {
+            crate::readiness::watch(executor.pool().clone(), health.of_log(&log.log));
+        }
         Self {
-            executor,
+            logs,
             config,
             clock,
             authenticator,
@@ -62,12 +67,25 @@ impl CommandState {
         }
     }
 
-    pub(crate) fn pool(&self) -> &PgPool {
-        self.executor.pool()
+    /// Of the tenant's log.
+    pub(crate) fn executor(&self, tenant: TenantId) -> &Executor {
+        self.logs.of(tenant)
     }
 
+    /// Seals alike, whatever the log.
     pub(crate) fn sealer(&self) -> &Sealer {
-        self.executor.sealer()
+        self.logs.all()[0].sealer()
+    }
+
+    pub(crate) fn keys(&self) -> &KeyStore {
+        self.logs.keys()
+    }
+
+    /// Wakes whoever interprets the callbacks of the tenant's log.
+    pub(crate) fn tell_callback(&self, tenant: TenantId) {
+        if let Some(stored) = self.callback_stored.get(self.config.log_of(tenant.0)) {
+            stored.notify_one();
+        }
     }
 
     /// The settings of an account that sets none.
@@ -81,8 +99,10 @@ impl CommandState {
 
     /// The caller's own account; unknown, foreign and deleted ones are all not found.
     pub(crate) async fn own_account(&self, call: &CallContext, id: AccountId) -> Result<Loaded<Account>, Problem> {
-        let loaded: Loaded<Account> = self.executor.load(&id.to_string()).await.map_err(problem_of)?;
-        let is_own = loaded.state.tenant_id == Some(TenantId(call.tenant_id));
+        let tenant_id = TenantId(call.tenant_id);
+        let found = self.executor(tenant_id).load(&id.to_string()).await;
+        let loaded: Loaded<Account> = found.map_err(problem_of)?;
+        let is_own = loaded.state.tenant_id == Some(tenant_id);
         if is_own && loaded.state.status != Some(AccountStatus::Deleted) {
             Ok(loaded)
         } else {
@@ -92,9 +112,11 @@ impl CommandState {
 
     /// The caller's own message.
     pub(crate) async fn own_message(&self, call: &CallContext, id: MessageId) -> Result<Loaded<Message>, Problem> {
-        let loaded: Loaded<Message> = self.executor.load(&id.to_string()).await.map_err(problem_of)?;
+        let own = TenantId(call.tenant_id);
+        let found = self.executor(own).load(&id.to_string()).await;
+        let loaded: Loaded<Message> = found.map_err(problem_of)?;
         let tenant_id = loaded.state.accepted.as_ref().map(|accepted| accepted.tenant_id);
-        if tenant_id == Some(TenantId(call.tenant_id)) {
+        if tenant_id == Some(own) {
             Ok(loaded)
         } else {
             Err(message_not_found())
@@ -114,7 +136,7 @@ impl CommandState {
         A::Error: Refusal + Send,
     {
         let answered = self
-            .executor
+            .executor(options.metadata.tenant_id)
             .answer(commands, options, answer)
             .await
             .map_err(problem_of)?;
@@ -134,7 +156,7 @@ impl CommandState {
         if !refusal.status.is_client_error() {
             return outcome;
         }
-        match self.executor.earlier_answer(key).await {
+        match self.executor(options.metadata.tenant_id).earlier_answer(key).await {
             Ok(Some(earlier)) => Ok(Reply::from(earlier)),
             Ok(None) => outcome,
             Err(error) => Err(problem_of::<std::convert::Infallible>(error)),

@@ -174,6 +174,24 @@ impl World {
         }
     }
 
+    /// A variable that the next start finds.
+    pub fn set(&mut self, key: &str, value: String) {
+        self.environment.retain(|(known, _)| known != key);
+        self.environment.push((key.to_owned(), value));
+    }
+
+    /// A further log with a tenant of its own, from the next start on.
+    pub fn add_log(&mut self, log: &str, share: usize, tenant: uuid::Uuid) {
+        let (section, database) = (
+            format!("WEFT__LOGS__{}", log.to_uppercase()),
+            format!("{}_log_{log}", self.name),
+        );
+        self.set(&format!("{section}__SHARE"), share.to_string());
+        self.set(&format!("{section}__URL"), postgres_url(Some("weft_log"), &database).0);
+        self.set(&format!("{section}__ADMIN_URL"), postgres_url(None, &database).0);
+        self.set(&format!("{section}__TENANTS"), format!("[\"{tenant}\"]"));
+    }
+
     /// SIGKILL of the whole of Weft.
     pub fn kill_weft(&mut self) {
         if let Some(weft) = self.weft.take() {
@@ -263,6 +281,11 @@ impl World {
     /// The log, as its owner.
     pub async fn log_pool(&self) -> PgPool {
         self.pool("log").await
+    }
+
+    /// A log that was added, as its owner.
+    pub async fn further_log_pool(&self, log: &str) -> PgPool {
+        self.pool(&format!("log_{log}")).await
     }
 
     /// The read models, as their owner.
@@ -404,15 +427,22 @@ fn topics(name: &str) -> Vec<String> {
 /// Removes databases and topics; what cannot be removed stays, and says so.
 async fn clean(name: &str) {
     if let Ok(mut connection) = PgConnection::connect(postgres_url(None, "postgres").expose()).await {
-        for database in ["log", "keys", "views"] {
-            let drop = format!("drop database if exists {name}_{database} with (force)");
+        let databases: Vec<String> =
+            sqlx::query_scalar("select datname from pg_database where starts_with(datname, $1)")
+                .bind(format!("{name}_"))
+                .fetch_all(&mut connection)
+                .await
+                .unwrap_or_default();
+        for database in databases {
+            let drop = format!("drop database if exists {database} with (force)");
             if let Err(error) = sqlx::query(&drop).execute(&mut connection).await {
                 eprintln!("{drop}: {error}");
             }
         }
     }
     let http = reqwest::Client::new();
-    for database in [name.to_owned(), format!("{name}_g1")] {
+    // The stable names and the generations.
+    for database in std::iter::once(name.to_owned()).chain((1..4).map(|number| format!("{name}_g{number}"))) {
         let _ = http
             .post(clickhouse_url())
             .body(format!("drop database if exists {database}"))

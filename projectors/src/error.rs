@@ -57,6 +57,8 @@ pub enum ProjectionError {
          `weft relay --from` (docs/operations/kafka-lost.md)"
     )]
     KafkaReplaced { known: String, found: String },
+    #[error("{}/{} is in no log's share: set kafka.partitions and logs back", .0.topic, .0.partition)]
+    NoLog(TopicPartition),
     /// Who else projects is not known yet.
     #[error("{0}")]
     Members(String),
@@ -74,6 +76,7 @@ impl ProjectionError {
                 | Self::LogAdopted { .. }
                 | Self::KafkaReplaced { .. }
                 | Self::LogIncomplete { .. }
+                | Self::NoLog(_)
         )
     }
 

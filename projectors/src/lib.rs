@@ -44,8 +44,8 @@ use crate::world::{AnyProjection, Kind, World};
 pub enum RunError {
     #[error("views.projector_url: {0}")]
     Url(sqlx::Error),
-    #[error("log.url: {0}")]
-    LogUrl(sqlx::Error),
+    #[error("the url of the log {log}: {error}")]
+    LogUrl { log: String, error: sqlx::Error },
     #[error("the views' database: {0}")]
     Views(sqlx::Error),
     #[error(transparent)]

@@ -8,7 +8,7 @@ use weft_platform::kafka::{EventConsumer, TopicPartition};
 
 use crate::RunError;
 use crate::checkpoint;
-use crate::engine::Tables;
+use crate::engine::{Engine, Tables};
 use crate::error::ProjectionError;
 use crate::generation::Generation;
 use crate::parked;
@@ -19,8 +19,8 @@ use crate::world::World;
 pub struct Status {
     pub projection: &'static str,
     pub generation: Generation,
-    /// The newest event applied, of all partitions.
-    pub position: LogOrder,
+    /// The newest event applied of each log, by share.
+    pub positions: Vec<LogOrder>,
     /// Records in Kafka that are not applied yet; `None` where Kafka does not tell.
     pub lag: Option<i64>,
     /// When a checkpoint moved last.
@@ -92,7 +92,7 @@ pub async fn projections(world: &World) -> Result<Vec<Status>, RunError> {
         all.push(Status {
             projection: name,
             generation: engine.generation,
-            position: newest(&at),
+            positions: newest(&engine, &at),
             lag: lag.sum(),
             moved_at,
             rows,
@@ -104,8 +104,14 @@ pub async fn projections(world: &World) -> Result<Vec<Status>, RunError> {
     Ok(all)
 }
 
-fn newest(at: &BTreeMap<TopicPartition, checkpoint::Checkpoint>) -> LogOrder {
-    at.values().map(|at| at.high_water).max().unwrap_or_default()
+fn newest(engine: &Engine, at: &BTreeMap<TopicPartition, checkpoint::Checkpoint>) -> Vec<LogOrder> {
+    let mut newest = vec![LogOrder::default(); engine.logs.len()];
+    for (partition, at) in at {
+        if let Some(newest) = newest.get_mut(engine.kafka.share_of(partition)) {
+            *newest = at.high_water.max(*newest);
+        }
+    }
+    newest
 }
 
 /// Processes that project.

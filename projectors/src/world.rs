@@ -23,7 +23,7 @@ use crate::parked::{Retried, retry};
 use crate::replay::{Fill, ReplayError, fill};
 use crate::store;
 
-/// Connections to the log: gaps and dead letters are rare, a rebuild reads one page after the other.
+/// Connections to each log: gaps and dead letters are rare, a rebuild reads one page after the other.
 const LOG_CONNECTIONS: u32 = 3;
 
 /// Connects when first used.
@@ -32,18 +32,23 @@ pub struct World {
     pub config: Arc<Config>,
     pub keys: KeyStore,
     pub health: Health,
-    log: PgPool,
+    /// By share.
+    logs: Arc<[PgPool]>,
     pools: Mutex<HashMap<Generation, PgPool>>,
 }
 
 impl World {
     pub fn new(config: Arc<Config>, keys: KeyStore, health: Health) -> Result<Arc<Self>, RunError> {
-        let log = lazy_pool(config.log.url.expose(), "weft projectors", LOG_CONNECTIONS).map_err(RunError::LogUrl)?;
+        let logs = config.by_log().into_iter().map(|Config { log, .. }| {
+            let pool = lazy_pool(log.url.expose(), "weft projectors", LOG_CONNECTIONS);
+            pool.map_err(|error| RunError::LogUrl { log: log.name, error })
+        });
+        let logs = logs.collect::<Result<_, _>>()?;
         let world = Self {
             config,
             keys,
             health,
-            log,
+            logs,
             pools: Mutex::default(),
         };
         world.pool(Generation::FIRST)?;
@@ -67,7 +72,7 @@ impl World {
         Ok(Engine {
             kafka: self.config.kafka.clone(),
             pool: self.pool(generation)?,
-            log: self.log.clone(),
+            logs: Arc::clone(&self.logs),
             generation,
             health: self.health.clone(),
         })

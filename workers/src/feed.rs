@@ -34,12 +34,9 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), WorkerError> {
         rebuild_queues(&ctx.pool, &ctx.executor, &ctx.config, &ctx.clock).await?;
     }
     let kafka = &ctx.config.kafka;
-    let topics: Vec<(String, i32)> = ["account", "message"]
-        .iter()
-        .map(|name| (kafka.topic(name), kafka.partition_count(name)))
-        .collect();
+    let partitions = kafka.own_partitions(&["account", "message"]);
     let log_id = ctx.executor.log_id().await?;
-    let consumer = EventConsumer::assign(kafka, "workers", &topics, &offsets)?;
+    let consumer = EventConsumer::assign(kafka, "workers", &partitions, &offsets)?;
     ctx.health.ready(PART);
     loop {
         let records = tokio::select! {

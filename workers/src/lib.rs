@@ -70,7 +70,7 @@ pub fn gateway(config: &Config) -> Result<Arc<dyn Gateway>, WorkerError> {
     Ok(Arc::new(gateway))
 }
 
-/// Runs all workers until the shutdown. Outages of Postgres, Kafka and WeCom are waited out and told to `health`.
+/// Runs all workers of the log that `config` is seen from until the shutdown. Outages of Postgres, Kafka and WeCom are waited out and told to `health`.
 pub async fn run(
     config: Arc<Config>,
     executor: Executor,
@@ -80,6 +80,7 @@ pub async fn run(
     wake: WorkerWake,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
+    let health = health.of_log(&config.log);
     for part in [
         feed::PART,
         session::PART,

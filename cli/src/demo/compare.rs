@@ -37,9 +37,14 @@ pub(super) async fn compare(
     sent: &[SentRow],
     patience: Duration,
 ) -> Result<Verdict, Failure> {
-    let pool = lazy_pool(config.log.url.expose(), "weft-demo", 1).map_err(Failure::new)?;
+    let logs = config.by_log().into_iter();
+    let logs = logs.map(|config| lazy_pool(config.log.url.expose(), "weft-demo", 1));
+    let logs = logs.collect::<Result<Vec<_>, _>>().map_err(Failure::new)?;
     let read = || async {
-        let log = sources::log(&pool, accounts).await?;
+        let mut log = Telling::new();
+        for pool in &logs {
+            log.extend(sources::log(pool, accounts).await?);
+        }
         let graphql = sources::graphql(api, accounts).await?;
         let facts = sources::clickhouse(&config.clickhouse, accounts).await?;
         let ledger = sources::ledger(simulator, accounts).await?;

@@ -22,6 +22,9 @@ const PAGE: i64 = 5_000;
 
 #[derive(Args)]
 pub(crate) struct LogArgs {
+    /// Which log, where there are several; show and verify look into all of them by default
+    #[arg(long, global = true)]
+    log: Option<String>,
     #[command(subcommand)]
     command: LogCommand,
 }
@@ -41,12 +44,39 @@ enum LogCommand {
 }
 
 pub(crate) async fn run(args: LogArgs, config: Config) -> Result<(), Failure> {
+    let named = args.log.as_deref();
     match args.command {
-        LogCommand::Tail(args) => tail::run(args, &pool(&config).await?).await,
-        LogCommand::Show(args) => show::run(args, &pool(&config).await?).await,
-        LogCommand::Export(args) => export::run(args, &pool(&config).await?).await,
-        LogCommand::Verify(args) => verify::run(args, &config).await,
-        LogCommand::Adopt(args) => adopt::run(args, &config).await,
+        LogCommand::Tail(args) => tail::run(args, &pool(&one(&config, named)?).await?).await,
+        LogCommand::Show(args) => show::run(args, &chosen(&config, named)?).await,
+        LogCommand::Export(args) => export::run(args, &pool(&one(&config, named)?).await?).await,
+        LogCommand::Verify(args) => verify::run(args, &chosen(&config, named)?).await,
+        LogCommand::Adopt(args) => adopt::run(args, &one(&config, named)?).await,
+    }
+}
+
+/// The configuration seen from the log that was named, or from each log.
+fn chosen(config: &Config, named: Option<&str>) -> Result<Vec<Config>, Failure> {
+    let logs = config.by_log();
+    let Some(name) = named else { return Ok(logs) };
+    let names: Vec<String> = logs.iter().map(|log| log.log.name.clone()).collect();
+    let found: Vec<Config> = logs.into_iter().filter(|log| log.log.name == name).collect();
+    if found.is_empty() {
+        let known = names.join(", ");
+        return Err(Failure::new(format!("there is no log {name}: there are {known}")));
+    }
+    Ok(found)
+}
+
+/// The configuration seen from the log that was named, or from the only one.
+pub(crate) fn one(config: &Config, named: Option<&str>) -> Result<Config, Failure> {
+    let mut logs = chosen(config, named)?;
+    match (logs.pop(), logs.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (last, _) => {
+            let names = logs.iter().chain(&last).map(|log| log.log.name.as_str());
+            let names = names.collect::<Vec<_>>().join(" or ");
+            Err(Failure::new(format!("there are several logs: say --log {names}")))
+        }
     }
 }
 

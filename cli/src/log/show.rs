@@ -3,8 +3,9 @@
 use clap::Args;
 use sqlx::PgPool;
 use weft_log_reader::{RawEvent, read_raw_stream};
+use weft_platform::config::Config;
 
-use super::{Failure, line};
+use super::{Failure, line, pool};
 
 /// Events of a stream read at once.
 const STEP: i64 = 500;
@@ -18,22 +19,31 @@ pub(crate) struct ShowArgs {
     json: bool,
 }
 
-pub(crate) async fn run(args: ShowArgs, pool: &PgPool) -> Result<(), Failure> {
-    let (kind, id) = stream(&args.stream, pool).await?;
+pub(crate) async fn run(args: ShowArgs, logs: &[Config]) -> Result<(), Failure> {
+    for log in logs {
+        let pool = pool(log).await?;
+        if let Some((kind, id)) = stream(&args.stream, &pool).await?
+            && print(&pool, &kind, &id, args.json).await?
+        {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(format!("there is no stream {}", args.stream)))
+}
+
+/// Whether there is anything to print.
+async fn print(pool: &PgPool, kind: &str, id: &str, json: bool) -> Result<bool, Failure> {
     let mut first = 0;
     loop {
-        let events = read_raw_stream(pool, &kind, &id, first, first + STEP - 1)
+        let events = read_raw_stream(pool, kind, id, first, first + STEP - 1)
             .await
             .map_err(Failure::new)?;
         let Some(last) = events.last().map(|event| event.sequence) else {
-            return match first {
-                0 => Err(Failure::new(format!("there is no stream {kind}/{id}"))),
-                _ => Ok(()),
-            };
+            return Ok(first > 0);
         };
         for event in events {
             let event = current(event)?;
-            if args.json {
+            if json {
                 outln!("{}", line::json(&event)?);
             } else {
                 outln!("{}", line::text(&event));
@@ -53,10 +63,10 @@ fn current(event: RawEvent) -> Result<RawEvent, Failure> {
     })
 }
 
-/// Kind and id of the stream that was named.
-async fn stream(named: &str, pool: &PgPool) -> Result<(String, String), Failure> {
+/// Kind and id of the stream that was named; `None` where only the id was, and this log does not have it.
+async fn stream(named: &str, pool: &PgPool) -> Result<Option<(String, String)>, Failure> {
     if let Some((kind, id)) = named.split_once('/') {
-        return Ok((kind.to_owned(), id.to_owned()));
+        return Ok(Some((kind.to_owned(), id.to_owned())));
     }
     let kind: Option<String> = sqlx::query_scalar(
         "select aggregate_type from unnest($1::text[]) as known (aggregate_type)
@@ -67,6 +77,5 @@ async fn stream(named: &str, pool: &PgPool) -> Result<(String, String), Failure>
     .fetch_optional(pool)
     .await
     .map_err(Failure::new)?;
-    let kind = kind.ok_or_else(|| Failure::new(format!("there is no stream of the id {named}")))?;
-    Ok((kind, named.to_owned()))
+    Ok(kind.map(|kind| (kind, named.to_owned())))
 }

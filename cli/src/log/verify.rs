@@ -4,7 +4,8 @@ use clap::Args;
 use sqlx::{PgPool, Row};
 use weft_domain::LogOrder;
 use weft_log_reader::verify::Verification;
-use weft_platform::config::Config;
+use weft_platform::config::{Config, KafkaSection};
+use weft_platform::kafka::TopicPartition;
 
 use super::place::shown;
 use super::progress::Progress;
@@ -23,9 +24,31 @@ pub(crate) struct VerifyArgs {
     log_only: bool,
 }
 
-pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure> {
-    let log = pool(config).await?;
+pub(crate) async fn run(args: VerifyArgs, logs: &[Config]) -> Result<(), Failure> {
     let schemas = Schemas::load()?;
+    let mut unsound = Vec::new();
+    for config in logs {
+        let name = if logs.len() > 1 {
+            format!("log {}: ", config.log.name)
+        } else {
+            String::new()
+        };
+        let (problems, said) = verify(&args, config, &schemas, &name).await?;
+        if problems == 0 {
+            outln!("{name}{said}");
+        } else {
+            unsound.push(format!("{name}{said}"));
+        }
+    }
+    if unsound.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::with_code(unsound.join("; "), UNSOUND))
+}
+
+/// Prints what is wrong with one log; answers how much it is, and what there is to say in the end.
+async fn verify(args: &VerifyArgs, config: &Config, schemas: &Schemas, name: &str) -> Result<(u64, String), Failure> {
+    let log = pool(config).await?;
     let mut verification = Verification::begin(log.clone()).await.map_err(Failure::new)?;
     let head = verification.head();
     let mut progress = Progress::new("verified", head.position);
@@ -33,7 +56,7 @@ pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure
     let mut report = |problem: &str| {
         problems += 1;
         if problems <= PRINTED {
-            outln!("{problem}");
+            outln!("{name}{problem}");
         }
     };
     let fits =
@@ -49,7 +72,7 @@ pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure
     }
     if !args.log_only {
         let views = open("views.url", config.views.url.expose()).await?;
-        let found = view_checkpoints(&views, &log, head).await;
+        let found = view_checkpoints(&views, &log, &config.kafka, head).await;
         let found =
             found.map_err(|error| Failure::new(format!("views.url: {error}; --log-only leaves the views out")))?;
         for problem in found {
@@ -67,8 +90,7 @@ pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure
         shown(head)
     );
     if problems == 0 {
-        outln!("{counts}: sound");
-        return Ok(());
+        return Ok((0, format!("{counts}: sound")));
     }
     let more = problems.saturating_sub(PRINTED);
     let unprinted = if more > 0 {
@@ -76,10 +98,7 @@ pub(crate) async fn run(args: VerifyArgs, config: &Config) -> Result<(), Failure
     } else {
         String::new()
     };
-    Err(Failure::with_code(
-        format!("{counts}: {problems} problems{unprinted}"),
-        UNSOUND,
-    ))
+    Ok((problems, format!("{counts}: {problems} problems{unprinted}")))
 }
 
 /// A checkpoint beyond the log's head was made from events that the log has lost.
@@ -127,8 +146,13 @@ async fn beyond(log: &PgPool, order: LogOrder) -> Result<bool, sqlx::Error> {
     .await
 }
 
-/// Every checkpoint of a read model names an event of this log, or the beginning of an epoch of it.
-async fn view_checkpoints(views: &PgPool, log: &PgPool, head: LogOrder) -> Result<Vec<String>, sqlx::Error> {
+/// Every checkpoint of a read model on this log's partitions names an event of it, or the beginning of an epoch of it.
+async fn view_checkpoints(
+    views: &PgPool,
+    log: &PgPool,
+    kafka: &KafkaSection,
+    head: LogOrder,
+) -> Result<Vec<String>, sqlx::Error> {
     let log_id: uuid::Uuid = sqlx::query_scalar("select log_id from log_identity")
         .fetch_one(log)
         .await?;
@@ -140,9 +164,15 @@ async fn view_checkpoints(views: &PgPool, log: &PgPool, head: LogOrder) -> Resul
     .await?;
     let mut problems = Vec::new();
     for row in rows {
-        let (projection, topic): (String, String) = (row.try_get("projection")?, row.try_get("topic")?);
-        let partition: i32 = row.try_get("partition")?;
-        let name = format!("projection {projection}, {topic}/{partition}");
+        let projection: String = row.try_get("projection")?;
+        let place = TopicPartition {
+            topic: row.try_get("topic")?,
+            partition: row.try_get("partition")?,
+        };
+        if kafka.share_of(&place) != kafka.share.index {
+            continue;
+        }
+        let name = format!("projection {projection}, {}/{}", place.topic, place.partition);
         let known: uuid::Uuid = row.try_get("log_id")?;
         let at = LogOrder {
             epoch: row.try_get("epoch")?,

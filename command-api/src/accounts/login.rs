@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use utoipa::ToSchema;
 use uuid::Uuid;
 use weft_domain::account::{Account, AccountCommand, AccountStatus};
-use weft_domain::{AccountId, LoginAttemptId, Sealed};
+use weft_domain::{AccountId, LoginAttemptId, Sealed, TenantId};
 use weft_log_writer::{Committed, ExecuteError, Loaded, StoredAnswer};
 use weft_platform::http::{Permission, Problem};
 use weft_platform::keys::Opened;
@@ -81,25 +81,30 @@ pub(crate) async fn handler(
         now: app.clock.now(),
     };
     let started = app
-        .executor
+        .executor(call.tenant_id())
         .execute::<Account>(&id.to_string(), command, &call.options(&app))
         .await
         .map_err(problem_of)?;
-    let account = wait_for_code(&app, started).await?;
+    let account = wait_for_code(&app, call.tenant_id(), started).await?;
     let answer = answer(&app, id, &account).await?;
-    let token = app.executor.token(&[account]).await.map_err(problem_of)?;
+    let token = app.executor(call.tenant_id()).token(&[account]).await;
+    let token = token.map_err(problem_of)?;
     Ok(Reply::new(answer, token))
 }
 
 /// The account once it shows a code or none is to be expected, at the latest when the wait is over.
-async fn wait_for_code(app: &CommandState, started: Committed<Account>) -> Result<Committed<Account>, Problem> {
+async fn wait_for_code(
+    app: &CommandState,
+    tenant: TenantId,
+    started: Committed<Account>,
+) -> Result<Committed<Account>, Problem> {
     let deadline = Instant::now() + Duration::from_secs(app.config.login.wait_for_code_seconds);
     let mut account = started;
     let mut pause = FIRST_PAUSE;
     while expects_code(&account.state, app.clock.now()) && Instant::now() < deadline {
         sleep_until((Instant::now() + pause).min(deadline)).await;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-        match app.executor.load::<Account>(&account.id).await {
+        match app.executor(tenant).load::<Account>(&account.id).await {
             Ok(loaded) => account = seen(account, loaded),
             // The login runs: a log that is away for a moment must not hide it.
             Err(ExecuteError::Unavailable(reason)) => tracing::warn!(%reason, "cannot look at the login"),

@@ -43,9 +43,8 @@ pub(crate) async fn handler(State(app): State<CommandState>, request: Request) -
     let token = params
         .as_ref()
         .and_then(|params| params.iter().find(|(name, _)| *name == "token"));
-    let keys = app.executor.keys();
     let address = token
-        .and_then(|(_, token)| CallbackAddress::read(token, keys))
+        .and_then(|(_, token)| CallbackAddress::read(token, app.keys()))
         .ok_or_else(not_found)?;
     let account_id = AccountId(address.account_id);
     tracing::Span::current().record("account.id", tracing::field::display(account_id));
@@ -61,7 +60,7 @@ pub(crate) async fn handler(State(app): State<CommandState>, request: Request) -
         user_agent: user_agent(&parts.headers),
     };
     store(&app, received, &bytes).await?;
-    app.callback_stored.notify_one();
+    app.tell_callback(tenant_id);
     Ok(Json(json!({})))
 }
 
@@ -85,7 +84,7 @@ async fn store(app: &CommandState, received: Received, body: &[u8]) -> Result<()
         month: None,
         plaintext: body.to_vec(),
     };
-    let sealed = match app.executor.keys().seal_all(&[request]).await {
+    let sealed = match app.keys().seal_all(&[request]).await {
         Ok(sealed) => sealed,
         Err(KeysError::Destroyed(_)) => return Err(not_found()),
         Err(error) => return Err(keys_problem(error)),
@@ -112,7 +111,7 @@ async fn store(app: &CommandState, received: Received, body: &[u8]) -> Result<()
     .bind(app.clock.now())
     .bind(source_ip)
     .bind(user_agent)
-    .execute(app.pool())
+    .execute(app.executor(tenant_id).pool())
     .await
     .map_err(|error| {
         tracing::warn!(%error, "a callback could not be stored");
@@ -134,19 +133,26 @@ async fn tenant_of(app: &CommandState, id: AccountId) -> Result<TenantId, Proble
     if let Some(tenant_id) = app.tenants.get(&id).await {
         return Ok(tenant_id);
     }
-    let account = app
-        .executor
-        .load::<Account>(&id.to_string())
-        .await
-        .map_err(problem_of)?
-        .state;
-    match (account.tenant_id, account.status) {
-        (None, _) | (_, Some(AccountStatus::Deleted)) => Err(not_found()),
-        (Some(tenant_id), _) => {
-            app.tenants.insert(id, tenant_id).await;
-            Ok(tenant_id)
+    // The address does not tell the tenant, and so not the log.
+    let mut unknown = not_found();
+    for executor in app.logs.all() {
+        let account = match executor.load::<Account>(&id.to_string()).await {
+            Ok(loaded) => loaded.state,
+            Err(error) => {
+                unknown = problem_of(error);
+                continue;
+            }
+        };
+        match (account.tenant_id, account.status) {
+            (None, _) => {}
+            (_, Some(AccountStatus::Deleted)) => return Err(not_found()),
+            (Some(tenant_id), _) => {
+                app.tenants.insert(id, tenant_id).await;
+                return Ok(tenant_id);
+            }
         }
     }
+    Err(unknown)
 }
 
 /// guid and notify_type, where the body has them in a form that the columns can hold. More than is acted on is found

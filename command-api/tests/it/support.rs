@@ -53,7 +53,7 @@ pub(crate) async fn router_of(config: Config) -> (Router, Executor, Arc<Notify>)
         clock.clone(),
         Authenticator::new(&config.auth.r#static),
         Health::default(),
-        Arc::clone(&callback_stored),
+        vec![Arc::clone(&callback_stored)],
     );
     let http = config.http.clone();
     let router = envelope(router(state).0, EnvelopeConfig { clock, http });

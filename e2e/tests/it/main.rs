@@ -6,4 +6,5 @@ mod kafka_lost;
 mod login;
 mod refeed;
 mod sends;
+mod two_logs;
 mod unknown;

@@ -8,6 +8,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 use weft_domain::LogAggregate;
 use weft_log_reader::Loaded;
+use weft_platform::config::LogSection;
 
 pub(crate) mod metric {
     pub(crate) const HITS: &str = "weft_log_cache_hits_total";
@@ -53,12 +54,14 @@ impl Weighter<Key, Entry> for Bytes {
 #[derive(Clone)]
 pub(crate) struct StreamCache {
     entries: Arc<Cache<Key, Entry, Bytes>>,
+    log: Arc<str>,
 }
 
 impl StreamCache {
-    pub(crate) fn new(bytes: u64) -> Self {
+    pub(crate) fn new(log: &LogSection) -> Self {
         Self {
-            entries: Arc::new(Cache::with_weighter(EXPECTED_STREAMS, bytes, Bytes)),
+            entries: Arc::new(Cache::with_weighter(EXPECTED_STREAMS, log.cache_bytes, Bytes)),
+            log: Arc::from(log.name.as_str()),
         }
     }
 
@@ -83,7 +86,7 @@ impl StreamCache {
             loaded: Arc::new(loaded),
         };
         self.entries.insert((A::TYPE, id.into()), entry);
-        metrics::gauge!(metric::BYTES).set(self.entries.weight() as f64);
+        metrics::gauge!(metric::BYTES, "log" => Arc::clone(&self.log)).set(self.entries.weight() as f64);
     }
 
     pub(crate) fn clear(&self) {

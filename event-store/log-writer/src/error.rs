@@ -190,10 +190,10 @@ impl AppendError {
 /// Why the log cannot be written to by this process.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("log.url: {0}")]
-    Url(sqlx::Error),
-    #[error("the log is not as it must be: {0}")]
-    Unfit(String),
+    #[error("the url of the log {log}: {error}")]
+    Url { log: String, error: sqlx::Error },
+    #[error("the log {log} is not as it must be: {problem}")]
+    Unfit { log: String, problem: String },
     #[error(transparent)]
     Keys(#[from] weft_platform::keys::KeysError),
 }

@@ -9,6 +9,7 @@ mod error;
 mod executor;
 mod idempotency;
 mod loader;
+mod logs;
 pub mod migrate;
 mod options;
 mod pool;
@@ -25,6 +26,7 @@ pub use adopt::adopt;
 pub use error::{ConnectError, ExecuteError, QuotaExceeded};
 pub use executor::Executor;
 pub use idempotency::Idempotency;
+pub use logs::Logs;
 pub use options::{Answered, CallOptions, Committed, IfMatch, StoredAnswer};
 pub use store::LogContext;
 /// What `Executor::load` answers; here too, because not everybody who writes may depend on the reader.

@@ -1,18 +1,21 @@
 //! `weft.toml` and `WEFT__SECTION__KEY`: a struct per section, every key with a working development default, checked at
 //! start with an error that names the key.
 
+mod logs;
 mod sections;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+pub use logs::FurtherLog;
 pub use sections::{
     AccountsSection, AdminSection, AuthSection, ClickHouseSection, CooldownRange, DispatchSection, HeartbeatSection,
-    HttpSection, KafkaSection, KeysSection, LogSection, LoginSection, NotReady, Secret, StaticToken, TopicPartitions,
-    ViewsSection, WecomSection,
+    HttpSection, KafkaSection, KeysSection, LogSection, LoginSection, NotReady, Secret, Share, StaticToken,
+    TopicPartitions, ViewsSection, WecomSection,
 };
 
 /// Development answers conveniences (static tokens, migrations at start); production refuses them.
@@ -32,6 +35,8 @@ pub struct Config {
     /// How far the clock is set wrong, for drills.
     pub clock_offset_seconds: i32,
     pub log: LogSection,
+    /// Logs beside `log`, by name.
+    pub logs: BTreeMap<String, FurtherLog>,
     pub keys: KeysSection,
     pub views: ViewsSection,
     pub clickhouse: ClickHouseSection,
@@ -64,10 +69,11 @@ impl Config {
         } else {
             figment = figment.merge(Toml::file("weft.toml"));
         }
-        let config: Self = figment
+        let mut config: Self = figment
             .merge(Env::prefixed("WEFT__").split("__"))
             .extract()
             .map_err(|error| ConfigError::Read(Box::new(error)))?;
+        config.count_shares();
         config.check()?;
         Ok(config)
     }
@@ -99,6 +105,7 @@ impl Config {
         if [self.kafka.partitions.account, self.kafka.partitions.message].contains(&0) {
             return invalid("kafka.partitions", "every topic needs at least one partition");
         }
+        self.check_logs()?;
         if self.wecom.cooldown_seconds.is_empty() {
             return invalid("wecom.cooldown_seconds", "needs at least one cool-down");
         }

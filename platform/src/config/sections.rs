@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use base64::Engine;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
@@ -30,10 +31,13 @@ fn postgres(role: &str, database: &str) -> Secret {
     Secret(format!("postgres://{role}:weft@127.0.0.1:15432/{database}"))
 }
 
-/// The log: the truth.
+/// The log: the truth. There may be more of them: `Config::logs`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSection {
+    /// `main`, but for further logs, which have theirs from their key.
+    #[serde(skip)]
+    pub name: String,
     /// As role `weft_log`.
     pub url: Secret,
     /// As an owner who may create databases and roles; used by `weft migrate` alone.
@@ -54,11 +58,14 @@ pub struct LogSection {
     pub relay_lease_ms: u32,
     /// Longest time between two looks at the log's tail, where nobody wakes the relay.
     pub relay_poll_ms: u32,
+    /// Tenants that are born from then on are on other logs.
+    pub tenants_until: Option<DateTime<Utc>>,
 }
 
 impl Default for LogSection {
     fn default() -> Self {
         Self {
+            name: "main".to_owned(),
             url: postgres("weft_log", "weft_log"),
             admin_url: postgres("postgres", "weft_log"),
             max_connections: 24,
@@ -70,6 +77,7 @@ impl Default for LogSection {
             cache_bytes: 64 * 1024 * 1024,
             relay_lease_ms: 3_000,
             relay_poll_ms: 100,
+            tenants_until: None,
         }
     }
 }
@@ -156,7 +164,7 @@ impl Default for ClickHouseSection {
     }
 }
 
-/// Partitions per topic; immutable once the topic exists.
+/// Partitions of each topic that one log has; immutable once the topic exists.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicPartitions {
@@ -190,6 +198,23 @@ pub struct KafkaSection {
     pub partitions: TopicPartitions,
     pub replication_factor: i32,
     pub retention_hours: u32,
+    /// Of the log that this configuration is seen from.
+    #[serde(skip)]
+    pub share: Share,
+}
+
+/// Which part of every topic's partitions: as many for each log, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub index: usize,
+    /// How many logs there are.
+    pub count: usize,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { index: 0, count: 1 }
+    }
 }
 
 impl Default for KafkaSection {
@@ -202,6 +227,7 @@ impl Default for KafkaSection {
             partitions: TopicPartitions::default(),
             replication_factor: 1,
             retention_hours: 7 * 24,
+            share: Share::default(),
         }
     }
 }

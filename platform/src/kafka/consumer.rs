@@ -39,27 +39,20 @@ pub enum ConsumeError {
 }
 
 impl EventConsumer {
-    /// A consumer of the `topics` (name and partition count), each partition from its entry in `next_offsets`, or from
-    /// the beginning where it has none.
+    /// A consumer of some partitions, each from its entry in `next_offsets`, or from the beginning where it has none.
     pub fn assign(
         kafka: &KafkaSection,
         name: &str,
-        topics: &[(String, i32)],
+        partitions: &[TopicPartition],
         next_offsets: &HashMap<TopicPartition, i64>,
     ) -> Result<Self, KafkaError> {
         let consumer = Self::create(kafka, name)?;
         let mut list = TopicPartitionList::new();
-        for (topic, partitions) in topics {
-            for partition in 0..*partitions {
-                let key = TopicPartition {
-                    topic: topic.clone(),
-                    partition,
-                };
-                let offset = next_offsets
-                    .get(&key)
-                    .map_or(Offset::Beginning, |next| Offset::Offset(*next));
-                list.add_partition_offset(topic, partition, offset)?;
-            }
+        for place in partitions {
+            let offset = next_offsets
+                .get(place)
+                .map_or(Offset::Beginning, |next| Offset::Offset(*next));
+            list.add_partition_offset(&place.topic, place.partition, offset)?;
         }
         consumer.assign(&list)?;
         Ok(Self {

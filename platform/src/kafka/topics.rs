@@ -1,8 +1,10 @@
-//! Creates the topics and refuses drift: a topic's partition count never changes, because the partition of a key would.
+//! Creates the topics and refuses drift: the partitions that a log has of a topic never change, because the partition of
+//! a key would. A topic only grows by the whole share of a log that was added.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -19,15 +21,16 @@ pub enum TopicError {
     #[error("Kafka at {brokers} does not answer: {error}")]
     Unreachable { brokers: String, error: KafkaError },
     #[error(
-        "topic {topic} has {actual} partitions and kafka.partitions says {wanted}: a partition count is immutable; \
-         set it back, or publish a new topic generation from the log"
+        "topic {topic} has {actual} partitions and kafka.partitions, for each log, says {wanted}: a partition count is \
+         immutable; set it back, or publish a new topic generation from the log"
     )]
     PartitionDrift { topic: String, actual: usize, wanted: i32 },
-    #[error("topic {topic} could not be created: {error}")]
+    #[error("topic {topic} could not be created or grown: {error}")]
     Create { topic: String, error: RDKafkaErrorCode },
 }
 
-/// Creates what is missing and checks what is there. Idempotent; safe when two run at once. Answers the names created.
+/// Creates what is missing and checks what is there. Idempotent; safe when two run at once. Answers the names of what was
+/// created or grown.
 pub async fn ensure_topics(kafka: &KafkaSection) -> Result<Vec<String>, TopicError> {
     let unreachable = |error| TopicError::Unreachable {
         brokers: kafka.brokers.clone(),
@@ -59,8 +62,10 @@ pub async fn ensure_topics(kafka: &KafkaSection) -> Result<Vec<String>, TopicErr
             Err((topic, error)) => return Err(TopicError::Create { topic, error }),
         }
     }
+    let admin = Arc::new(admin);
+    let client = Arc::clone(&admin);
     let metadata = tokio::task::spawn_blocking(move || {
-        let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10))?;
+        let metadata = client.inner().fetch_metadata(None, Duration::from_secs(10))?;
         Ok(metadata
             .topics()
             .iter()
@@ -76,9 +81,22 @@ pub async fn ensure_topics(kafka: &KafkaSection) -> Result<Vec<String>, TopicErr
             .iter()
             .find(|(name, _)| *name == topic)
             .map_or(wanted as usize, |(_, count)| *count);
-        if actual != wanted as usize && actual != 0 {
+        if actual == wanted as usize || actual == 0 {
+            continue;
+        }
+        let share = wanted as usize / kafka.share.count;
+        if actual > wanted as usize || topic == kafka.samples_topic() || !actual.is_multiple_of(share) {
             return Err(TopicError::PartitionDrift { topic, actual, wanted });
         }
+        let grown = [NewPartitions::new(&topic, wanted as usize)];
+        for result in admin.create_partitions(&grown, &options).await.map_err(unreachable)? {
+            match result {
+                // Another process may have been faster.
+                Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+                Err((topic, error)) => return Err(TopicError::Create { topic, error }),
+            }
+        }
+        created.push(topic);
     }
     Ok(created)
 }

@@ -54,8 +54,8 @@ pub struct Taken {
 pub struct Progress {
     pub checkpoints: BTreeMap<TopicPartition, Checkpoint>,
     stopped: HashSet<TopicPartition>,
-    /// The log's own, where a checkpoint does not name its epoch yet.
-    log: Option<LogIdentity>,
+    /// The logs' own, where a checkpoint does not name its epoch yet.
+    logs: Vec<LogIdentity>,
 }
 
 impl Progress {
@@ -63,13 +63,13 @@ impl Progress {
         Self {
             checkpoints,
             stopped: HashSet::new(),
-            log: None,
+            logs: Vec::new(),
         }
     }
 
-    /// Checkpoints that name no epoch of the log take this one.
+    /// Checkpoints on this log that name no epoch of it take this one.
     pub fn of_log(&mut self, log: LogIdentity) {
-        self.log = Some(log);
+        self.logs.push(log);
     }
 
     pub fn at(&self, partition: &TopicPartition) -> Checkpoint {
@@ -99,7 +99,7 @@ impl Progress {
                 .as_ref()
                 .map_err(Clone::clone)
                 .map_err(PartitionError::from)
-                .and_then(|record| read(record, &at, self.log))
+                .and_then(|record| read(record, &at, &self.logs))
             {
                 Ok(Read::Gap(before)) => {
                     taken.gap = Some(Gap {
@@ -165,8 +165,8 @@ enum Read {
     Foreign(ProjectionError),
 }
 
-fn read(record: &EventRecord, at: &Checkpoint, log: Option<LogIdentity>) -> Result<Read, PartitionError> {
-    let log = log.filter(|log| log.log_id == record.log_id);
+fn read(record: &EventRecord, at: &Checkpoint, logs: &[LogIdentity]) -> Result<Read, PartitionError> {
+    let log = logs.iter().find(|log| log.log_id == record.log_id);
     let known = Checkpoint {
         log_epoch: at.log_epoch.or(log.map(|log| log.epoch)),
         ..*at

@@ -2,7 +2,6 @@
 
 use uuid::Uuid;
 use weft_log_reader::{RawEvent, Tail, read_raw_stream};
-use weft_platform::kafka::partition_for;
 
 use super::{Gap, Item, Projection, Session, What};
 use crate::checkpoint::{Checkpoint, LogIdentity};
@@ -19,12 +18,13 @@ impl<P: Projection> Session<'_, P> {
     /// partition where the log holds an event that this program cannot read.
     pub(super) async fn close(&mut self, gap: &Gap) -> Result<Option<Stopped>, ProjectionError> {
         let partition = &gap.partition;
-        let log = LogIdentity::read(&self.engine.log).await?;
+        let pool = self.engine.log_of(partition)?;
+        let log = LogIdentity::read(pool).await?;
         let at = self.progress.at(partition);
         log.check(&at)?;
         let aggregate = self.engine.kafka.aggregate_of(&partition.topic).unwrap_or_default();
-        let count = self.engine.kafka.partition_count(aggregate);
-        let mut tail = Tail::new(self.engine.log.clone(), at.high_water).of(&[aggregate]);
+        let kafka = self.engine.kafka.seen_from(self.engine.kafka.share_of(partition));
+        let mut tail = Tail::new(pool.clone(), at.high_water).of(&[aggregate]);
         if let Some(before) = gap.before {
             tail = tail.until(before);
         }
@@ -37,7 +37,7 @@ impl<P: Projection> Session<'_, P> {
             let mut items = Vec::new();
             for raw in page
                 .iter()
-                .filter(|raw| partition_for(&raw.partition_key, count) == partition.partition)
+                .filter(|raw| kafka.partition_of(aggregate, &raw.partition_key) == partition.partition)
             {
                 let decoded = match Event::of_log(raw) {
                     Ok(decoded) => decoded,
@@ -111,7 +111,8 @@ impl<P: Projection> Session<'_, P> {
             return Err(incomplete);
         };
         let id = stream.to_string();
-        let raw = read_raw_stream(&self.engine.log, event.stream().0, &id, expected, found - 1).await?;
+        let log = self.engine.log_of(&items[index].partition)?;
+        let raw = read_raw_stream(log, event.stream().0, &id, expected, found - 1).await?;
         if raw.len() as i64 != found - expected {
             return Err(incomplete);
         }
@@ -137,7 +138,8 @@ impl<P: Projection> Session<'_, P> {
             return Ok(Vec::new());
         }
         let (aggregate, id) = park.place.stream;
-        let raw = read_raw_stream(&self.engine.log, aggregate, &id.to_string(), 1, park.place.sequence).await?;
+        let log = self.engine.log_of(&park.partition)?;
+        let raw = read_raw_stream(log, aggregate, &id.to_string(), 1, park.place.sequence).await?;
         let events: Vec<Event> = raw.iter().filter_map(readable).collect();
         Ok(self.projection.rows_of(&events))
     }

@@ -1,5 +1,7 @@
 //! The loop of one projection.
 
+use std::sync::Arc;
+
 use sqlx::postgres::PgPool;
 use tokio_util::sync::CancellationToken;
 use weft_platform::config::KafkaSection;
@@ -18,7 +20,8 @@ pub struct Engine {
     pub kafka: KafkaSection,
     /// The generation's tables, by its search path.
     pub pool: PgPool,
-    pub log: PgPool,
+    /// By share.
+    pub logs: Arc<[PgPool]>,
     pub generation: Generation,
     pub health: Health,
 }
@@ -40,18 +43,15 @@ enum Interrupted {
 impl Engine {
     /// Every partition of the topics of some aggregates, in their order.
     pub fn partitions(&self, aggregates: &[&str]) -> Vec<TopicPartition> {
-        let mut all: Vec<TopicPartition> = aggregates
-            .iter()
-            .flat_map(|aggregate| {
-                let topic = self.kafka.topic(aggregate);
-                (0..self.kafka.partition_count(aggregate)).map(move |partition| TopicPartition {
-                    topic: topic.clone(),
-                    partition,
-                })
-            })
-            .collect();
+        let mut all = self.kafka.topic_partitions(aggregates);
         all.sort();
         all
+    }
+
+    /// The log that writes a partition.
+    pub(crate) fn log_of(&self, partition: &TopicPartition) -> Result<&PgPool, ProjectionError> {
+        let log = self.logs.get(self.kafka.share_of(partition));
+        log.ok_or_else(|| ProjectionError::NoLog(partition.clone()))
     }
 
     /// Projects this process's share until `shutdown`, or until another generation takes over. Whatever fails is tried

@@ -42,9 +42,11 @@ impl<'s, P: Projection> Session<'s, P> {
         let mut progress = Progress::new(checkpoints);
         if is_new {
             // A log that is away is asked by the next session.
-            match LogIdentity::read(&engine.log).await {
-                Ok(log) => progress.of_log(log),
-                Err(error) => tracing::debug!(%error, "the log does not tell its epoch"),
+            for log in engine.logs.iter() {
+                match LogIdentity::read(log).await {
+                    Ok(log) => progress.of_log(log),
+                    Err(error) => tracing::debug!(%error, "the log does not tell its epoch"),
+                }
             }
         }
         Ok(Self {

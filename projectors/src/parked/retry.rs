@@ -78,7 +78,7 @@ async fn attempt<P: Projection>(
 /// The events that were put aside; or what is wrong with the first that is.
 async fn put_aside(engine: &Engine, letter: &DeadLetter) -> Result<Result<Vec<Event>, Fault>, ProjectionError> {
     let raw = weft_log_reader::read_raw_stream(
-        &engine.log,
+        engine.log_of(&letter.partition)?,
         &letter.aggregate_type,
         &letter.aggregate_id.to_string(),
         letter.sequence,

@@ -1,5 +1,6 @@
 //! Fills a generation from the log. The log is read once, in its order, for all projections; each takes what is its own
-//! up to where the live generation stands, partition by partition, so that in the end both are at the same place.
+//! up to where the live generation stands, partition by partition, so that in the end both are at the same place. Of
+//! several logs one is read after the other: no row and no partition is made from two of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weft_domain::LogOrder;
 use weft_log_reader::{Tail, newest};
-use weft_platform::kafka::{TopicPartition, partition_for};
+use weft_platform::kafka::TopicPartition;
 
 use super::{Purpose, Replay, ReplayError};
 use crate::checkpoint::{self, Checkpoint, LogIdentity};
@@ -60,12 +61,21 @@ pub struct Fill {
     pub pages: mpsc::Receiver<Arc<Page>>,
 }
 
+/// What is missing of one log.
+struct Stretch {
+    share: usize,
+    from: LogOrder,
+    to: LogOrder,
+    /// Of each projection.
+    limits: Vec<BTreeMap<TopicPartition, LogOrder>>,
+}
+
 /// How far a fill has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FillProgress {
     /// Events read by this process.
     pub events: u64,
-    /// The position of the newest one, and of the last one to read.
+    /// The position of the newest one, and of the last one to read; of several logs, their positions together.
     pub position: i64,
     pub last_position: i64,
 }
@@ -98,7 +108,8 @@ impl Replay {
                     let at = checkpoint::load(&live.pool, projection.name(), live.generation, &partitions).await?;
                     let mut limits = BTreeMap::new();
                     for (partition, at) in at {
-                        limits.insert(partition, self.limit(&live, &at).await?);
+                        let limit = self.limit(&live, &partition, &at).await?;
+                        limits.insert(partition, limit);
                     }
                     limits
                 }
@@ -110,13 +121,20 @@ impl Replay {
     /// Where a partition of the live generation stands. Where that is of another log or epoch, whose places mean nothing,
     /// the log's end, and at least all that is older than its present epoch: what the log has lost is not taken again from
     /// Kafka.
-    pub(super) async fn limit(&self, live: &Engine, at: &Checkpoint) -> Result<LogOrder, ReplayError> {
-        if self.log.check(at).is_ok() {
+    pub(super) async fn limit(
+        &self,
+        live: &Engine,
+        partition: &TopicPartition,
+        at: &Checkpoint,
+    ) -> Result<LogOrder, ReplayError> {
+        let pool = live.log_of(partition)?;
+        let log = self.logs[live.kafka.share_of(partition)];
+        if log.check(at).is_ok() {
             return Ok(at.high_water);
         }
-        let newest = newest(&live.log).await.map_err(ProjectionError::from)?;
+        let newest = newest(pool).await.map_err(ProjectionError::from)?;
         Ok(newest.max(LogOrder {
-            epoch: self.log.epoch,
+            epoch: log.epoch,
             ..LogOrder::default()
         }))
     }
@@ -129,6 +147,39 @@ impl Replay {
         told: &mut impl FnMut(FillProgress),
     ) -> Result<(), ReplayError> {
         let engine = self.world.engine(self.generation)?;
+        let mut stretches = Vec::new();
+        for share in 0..engine.logs.len() {
+            let own = |limits: &BTreeMap<TopicPartition, LogOrder>| {
+                let limits = limits
+                    .iter()
+                    .filter(|(partition, _)| engine.kafka.share_of(partition) == share);
+                limits.map(|(partition, limit)| (partition.clone(), *limit)).collect()
+            };
+            let limits = limits.iter().map(own).collect();
+            stretches.extend(self.stretch(&engine, share, limits).await?);
+        }
+        let all: i64 = stretches.iter().map(|stretch| stretch.to.position).sum();
+        progress.last_position = progress.last_position.max(all);
+        let mut before = 0;
+        for stretch in stretches {
+            let end = before + stretch.to.position;
+            self.read_stretch(&engine, stretch, progress, &mut |progress| {
+                let position = before + progress.position;
+                told(FillProgress { position, ..progress });
+            })
+            .await?;
+            before = end;
+        }
+        Ok(())
+    }
+
+    /// What is missing of one log, if anything is.
+    async fn stretch(
+        &self,
+        engine: &Engine,
+        share: usize,
+        limits: Vec<BTreeMap<TopicPartition, LogOrder>>,
+    ) -> Result<Option<Stretch>, ReplayError> {
         let (mut from, mut to) = (None::<LogOrder>, LogOrder::default());
         for (projection, limits) in self.projections.iter().zip(&limits) {
             let partitions: Vec<TopicPartition> = limits.keys().cloned().collect();
@@ -139,8 +190,27 @@ impl Replay {
                 to = to.max(limits[partition]);
             }
         }
-        let Some(from) = from else { return Ok(()) };
-        progress.last_position = progress.last_position.max(to.position);
+        Ok(from.map(|from| Stretch {
+            share,
+            from,
+            to,
+            limits,
+        }))
+    }
+
+    async fn read_stretch(
+        &self,
+        engine: &Engine,
+        stretch: Stretch,
+        progress: &mut FillProgress,
+        told: &mut impl FnMut(FillProgress),
+    ) -> Result<(), ReplayError> {
+        let Stretch {
+            share,
+            from,
+            to,
+            limits,
+        } = stretch;
         let mut senders = Vec::new();
         let mut tasks = JoinSet::new();
         for (projection, limits) in self.projections.iter().zip(limits) {
@@ -149,7 +219,7 @@ impl Replay {
             let fill = Fill { limits, pages };
             tasks.spawn(projection.fill(Arc::clone(&self.world), self.generation, fill));
         }
-        let read = self.read(&engine, from, to, &senders, progress, told).await;
+        let read = self.read(engine, share, (from, to), &senders, progress, told).await;
         drop(senders);
         while let Some(ended) = tasks.join_next().await {
             ended??;
@@ -157,24 +227,22 @@ impl Replay {
         read
     }
 
-    /// Sends the log from `from` to `to` to every projection; ends early when one of them has failed.
+    /// Sends a log from one place to another to every projection; ends early when one of them has failed.
     async fn read(
         &self,
         engine: &Engine,
-        from: LogOrder,
-        to: LogOrder,
+        share: usize,
+        (from, to): (LogOrder, LogOrder),
         senders: &[mpsc::Sender<Arc<Page>>],
         progress: &mut FillProgress,
         told: &mut impl FnMut(FillProgress),
     ) -> Result<(), ReplayError> {
+        let (log, kafka) = (&engine.logs[share], engine.kafka.seen_from(share));
         let mut aggregates: Vec<&str> = self.projections.iter().flat_map(|p| p.aggregates()).copied().collect();
         aggregates.sort_unstable();
         aggregates.dedup();
-        let topics: BTreeMap<&str, (String, i32)> = aggregates
-            .iter()
-            .map(|name| (*name, (engine.kafka.topic(name), engine.kafka.partition_count(name))))
-            .collect();
-        let mut tail = Tail::new(engine.log.clone(), from).until(to).of(&aggregates);
+        let topics: BTreeMap<&str, String> = aggregates.iter().map(|name| (*name, kafka.topic(name))).collect();
+        let mut tail = Tail::new(log.clone(), from).until(to).of(&aggregates);
         let mut complete = false;
         loop {
             let raw = tail.next_raw_page(PAGE).await.map_err(ProjectionError::from)?;
@@ -189,13 +257,13 @@ impl Replay {
             }
             let mut items = Vec::with_capacity(raw.len());
             for event in &raw {
-                let Some((topic, count)) = topics.get(event.aggregate_type.as_str()) else {
+                let Some(topic) = topics.get(event.aggregate_type.as_str()) else {
                     continue;
                 };
                 items.push(PageItem {
                     partition: TopicPartition {
                         topic: topic.clone(),
-                        partition: partition_for(&event.partition_key, *count),
+                        partition: kafka.partition_of(&event.aggregate_type, &event.partition_key),
                     },
                     order: event.order,
                     what: What::of(Event::of_log(event).map_err(ProjectionError::LogStopped)?),
@@ -204,8 +272,11 @@ impl Replay {
             progress.events += raw.len() as u64;
             progress.position = raw.last().map_or(to, |last| last.order).position;
             let end = if is_last { to } else { tail.after() };
-            let log = self.log;
-            let page = Arc::new(Page { items, end, log });
+            let page = Arc::new(Page {
+                items,
+                end,
+                log: self.logs[share],
+            });
             for sender in senders {
                 if sender.send(Arc::clone(&page)).await.is_err() {
                     return Ok(());

@@ -49,7 +49,8 @@ impl Replay {
                     log_id: row.try_get("log_id")?,
                     log_epoch: row.try_get("log_epoch")?,
                 };
-                places.insert(partition, self.limit(&engine, &at).await?);
+                let limit = self.limit(&engine, &partition, &at).await?;
+                places.insert(partition, limit);
             }
             limits.push(places);
             live.push(engine.generation);
@@ -92,7 +93,8 @@ impl Replay {
             let name = projection.name();
             sqlx::query(&format!(
                 "update {}.checkpoints ours
-                 set next_offset = case when live.log_id <> $2 or live.log_epoch < $3 then 0 else live.next_offset end,
+                 set next_offset = case when live.log_id <> ours.log_id or live.log_epoch < ours.log_epoch then 0
+                                   else live.next_offset end,
                      cluster_id = live.cluster_id, updated_at = clock_timestamp()
                  from {}.checkpoints live
                  where ours.projection = $1 and live.projection = $1 and ours.topic = live.topic
@@ -101,8 +103,6 @@ impl Replay {
                 before.schema()
             ))
             .bind(name)
-            .bind(self.log.log_id)
-            .bind(self.log.epoch)
             .execute(&mut *transaction)
             .await?;
             // Fences whoever still writes the one before.

@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 use weft_domain::LogOrder;
+use weft_platform::kafka::TopicPartition;
 
 use crate::RunError;
 use crate::checkpoint::{Checkpoint, LogIdentity};
@@ -61,8 +62,8 @@ pub struct Replay {
     pub generation: Generation,
     projections: Vec<Box<dyn AnyProjection>>,
     purpose: Purpose,
-    /// What it is made from.
-    log: LogIdentity,
+    /// What it is made from, by share.
+    logs: Vec<LogIdentity>,
     /// It was begun before, and is gone on with.
     pub resumed: bool,
     /// Keeps others away until it is closed.
@@ -79,12 +80,10 @@ impl Replay {
         let lock = lock(&world).await?;
         let pool = world.engine(Generation::FIRST)?.pool;
         let names: Vec<&str> = projections.iter().map(|projection| projection.name()).collect();
-        let log = LogIdentity::read(&world.engine(Generation::FIRST)?.log)
-            .await
-            .map_err(ProjectionError::from)?;
+        let logs = identities(&world).await?;
         let mut begun = unended(&pool, &names, purpose).await?;
         if let Some(generation) = begun
-            && foreign(&world, generation, &names, log).await?.is_some()
+            && foreign(&world, generation, &names, &logs).await?.is_some()
         {
             tracing::warn!(
                 generation = generation.number(),
@@ -104,7 +103,7 @@ impl Replay {
             generation,
             projections,
             purpose,
-            log,
+            logs,
             resumed: begun.is_some(),
             _lock: lock,
         })
@@ -122,10 +121,8 @@ impl Replay {
             .flatten();
         let generation = Generation::new(previous.ok_or(ReplayError::NothingBefore(name))?);
         migrate::generation(&world.config, generation).await?;
-        let log = LogIdentity::read(&world.engine(generation)?.log)
-            .await
-            .map_err(ProjectionError::from)?;
-        if let Some(error) = foreign(&world, generation, &[name], log).await? {
+        let logs = identities(&world).await?;
+        if let Some(error) = foreign(&world, generation, &[name], &logs).await? {
             return Err(error.into());
         }
         // It was fenced when the other took over. Nobody else writes it: the name shows the other one.
@@ -139,7 +136,7 @@ impl Replay {
             generation,
             projections: vec![projection],
             purpose: Purpose::HandOver,
-            log,
+            logs,
             resumed: true,
             _lock: lock,
         })
@@ -187,12 +184,20 @@ async fn unended(pool: &PgPool, names: &[&str], purpose: Purpose) -> Result<Opti
     Ok(number.map(Generation::new))
 }
 
+async fn identities(world: &World) -> Result<Vec<LogIdentity>, ReplayError> {
+    let mut identities = Vec::new();
+    for log in world.engine(Generation::FIRST)?.logs.iter() {
+        identities.push(LogIdentity::read(log).await.map_err(ProjectionError::from)?);
+    }
+    Ok(identities)
+}
+
 /// Why a generation cannot be gone on with: it was made from another log, or in another epoch of it.
 async fn foreign(
     world: &World,
     generation: Generation,
     names: &[&str],
-    log: LogIdentity,
+    logs: &[LogIdentity],
 ) -> Result<Option<ProjectionError>, ReplayError> {
     let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
         .bind(format!("{}.checkpoints", generation.schema()))
@@ -201,12 +206,15 @@ async fn foreign(
     if !there {
         return Ok(None);
     }
-    let rows: Vec<(Option<Uuid>, Option<i16>)> =
-        sqlx::query_as("select distinct log_id, log_epoch from checkpoints where projection = any($1)")
-            .bind(names)
-            .fetch_all(&world.engine(generation)?.pool)
-            .await?;
-    let mut errors = rows.into_iter().filter_map(|(log_id, log_epoch)| {
+    let engine = world.engine(generation)?;
+    let rows: Vec<(String, i32, Option<Uuid>, Option<i16>)> = sqlx::query_as(
+        "select distinct topic, partition, log_id, log_epoch from checkpoints where projection = any($1)",
+    )
+    .bind(names)
+    .fetch_all(&engine.pool)
+    .await?;
+    let mut errors = rows.into_iter().filter_map(|(topic, partition, log_id, log_epoch)| {
+        let log = logs.get(engine.kafka.share_of(&TopicPartition { topic, partition }))?;
         let at = Checkpoint {
             log_id,
             log_epoch,

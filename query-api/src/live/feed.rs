@@ -1,6 +1,6 @@
 //! Reads from Kafka which streams change, from the moment the process has started.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,16 +31,14 @@ type Positions = HashMap<TopicPartition, i64>;
 /// Runs until shutdown; waits for Kafka as long as it is away.
 pub(crate) async fn run(hub: Arc<Hub>, kafka: KafkaSection, health: Health, shutdown: CancellationToken) {
     health.expect(PART);
-    let topics: Vec<(String, i32)> = ["account", "message"]
-        .map(|aggregate| (kafka.topic(aggregate), kafka.partition_count(aggregate)))
-        .into();
-    let Some(mut positions) = start(&hub, &kafka, &topics, &health, &shutdown).await else {
+    let partitions = kafka.topic_partitions(&["account", "message"]);
+    let Some(mut positions) = start(&hub, &kafka, &partitions, &health, &shutdown).await else {
         return;
     };
     loop {
         // After an error the consumer starts again where it was, so that nothing is missed.
         let error = tokio::select! {
-            error = follow(&hub, &kafka, &topics, &mut positions, &health) => error,
+            error = follow(&hub, &kafka, &partitions, &mut positions, &health) => error,
             () = shutdown.cancelled() => return,
         };
         tracing::warn!(%error, "the live feed starts again");
@@ -56,13 +54,13 @@ pub(crate) async fn run(hub: Arc<Hub>, kafka: KafkaSection, health: Health, shut
 async fn start(
     hub: &Hub,
     kafka: &KafkaSection,
-    topics: &[(String, i32)],
+    partitions: &[TopicPartition],
     health: &Health,
     shutdown: &CancellationToken,
 ) -> Option<Positions> {
     loop {
-        let (settings, names) = (kafka.clone(), topics.to_vec());
-        let ends = tokio::task::spawn_blocking(move || end_offsets(&settings, &names)).await;
+        let (settings, partitions) = (kafka.clone(), partitions.to_vec());
+        let ends = tokio::task::spawn_blocking(move || end_offsets(&settings, &partitions)).await;
         match ends.unwrap_or(Err(KafkaError::Canceled)) {
             Ok(ends) => {
                 hub.gap();
@@ -77,20 +75,19 @@ async fn start(
     }
 }
 
-fn end_offsets(kafka: &KafkaSection, topics: &[(String, i32)]) -> Result<Positions, KafkaError> {
+fn end_offsets(kafka: &KafkaSection, partitions: &[TopicPartition]) -> Result<Positions, KafkaError> {
     let consumer: BaseConsumer = kafka.client().set("group.id", "weft.live-feed").create()?;
     let mut ends = Positions::new();
-    for (topic, partitions) in topics {
+    for topic in partitions.iter().map(|place| &place.topic).collect::<BTreeSet<_>>() {
         // A topic that is not there is told at once here, and waited for below.
         let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
         if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
-        for partition in 0..*partitions {
-            let (_, end) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
-            let topic = topic.clone();
-            ends.insert(TopicPartition { topic, partition }, end);
-        }
+    }
+    for place in partitions {
+        let (_, end) = consumer.fetch_watermarks(&place.topic, place.partition, PATIENCE)?;
+        ends.insert(place.clone(), end);
     }
     Ok(ends)
 }
@@ -98,11 +95,11 @@ fn end_offsets(kafka: &KafkaSection, topics: &[(String, i32)]) -> Result<Positio
 async fn follow(
     hub: &Hub,
     kafka: &KafkaSection,
-    topics: &[(String, i32)],
+    partitions: &[TopicPartition],
     positions: &mut Positions,
     health: &Health,
 ) -> KafkaError {
-    let consumer = match EventConsumer::assign(kafka, "live-feed", topics, positions) {
+    let consumer = match EventConsumer::assign(kafka, "live-feed", partitions, positions) {
         Ok(consumer) => consumer,
         Err(error) => return error,
     };

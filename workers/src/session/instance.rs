@@ -137,7 +137,7 @@ impl Session<'_> {
     }
 }
 
-/// Names instances that no account has. Some may be another system's, so they are only told.
+/// Names instances that no account of this log has. Some may be another log's or system's, so they are only told.
 pub(crate) async fn report_unclaimed(ctx: &Context) -> Result<usize, WorkerError> {
     let Ok(guids) = ctx.gateway.all_clients().await else {
         return Ok(0);
@@ -150,10 +150,10 @@ pub(crate) async fn report_unclaimed(ctx: &Context) -> Result<usize, WorkerError
             .into_iter()
             .collect();
     let unclaimed: Vec<&String> = guids.iter().filter(|guid| !claimed.contains(*guid)).collect();
-    metrics::gauge!("weft_instances_unclaimed").set(unclaimed.len() as f64);
+    metrics::gauge!("weft_instances_unclaimed", "log" => ctx.config.log.name.clone()).set(unclaimed.len() as f64);
     if !unclaimed.is_empty() {
         let shown: Vec<_> = unclaimed.iter().take(20).collect();
-        tracing::warn!(count = unclaimed.len(), guids = ?shown, "instances at the gateway that no account has");
+        tracing::warn!(count = unclaimed.len(), guids = ?shown, log = ctx.config.log.name, "instances at the gateway that no account has");
     }
     Ok(unclaimed.len())
 }

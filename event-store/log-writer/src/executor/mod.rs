@@ -15,7 +15,6 @@ use weft_log_reader::{LoadError, Loaded, StreamHead, heads};
 use weft_platform::clock::Clock;
 use weft_platform::config::{Config, KafkaSection};
 use weft_platform::http::{ConsistencyToken, StreamMark};
-use weft_platform::kafka::partition_for;
 use weft_platform::keys::KeyStore;
 
 use crate::append::{Command, Outcome};
@@ -38,6 +37,7 @@ pub struct Executor {
 }
 
 struct Inner {
+    name: String,
     pool: PgPool,
     probe: Arc<Probe>,
     writers: Writers,
@@ -61,13 +61,26 @@ impl Executor {
     /// Refuses a log that is not fit to be written to. One that cannot be reached is taken: it is connected to when it
     /// is back.
     pub async fn connect(config: &Config, clock: Clock) -> Result<Self, ConnectError> {
-        let pool = log_pool(&config.log, "weft log-writer", config.log.max_connections).map_err(ConnectError::Url)?;
+        Self::open(config, KeyStore::new(&config.keys)?, clock).await
+    }
+
+    /// As `connect`, with keys that other logs' executors use too.
+    pub(crate) async fn open(config: &Config, keys: KeyStore, clock: Clock) -> Result<Self, ConnectError> {
+        let url = |error| ConnectError::Url {
+            log: config.log.name.clone(),
+            error,
+        };
+        let unfit = |problem| ConnectError::Unfit {
+            log: config.log.name.clone(),
+            problem,
+        };
+        let pool = log_pool(&config.log, "weft log-writer", config.log.max_connections).map_err(url)?;
         // Of their own, so that no other use of the log keeps an append waiting for a connection.
         let lines = u32::try_from(2 * config.log.writers.max(1)).unwrap_or(u32::MAX);
-        let lines = log_pool(&config.log, "weft log-writer", lines).map_err(ConnectError::Url)?;
+        let lines = log_pool(&config.log, "weft log-writer", lines).map_err(url)?;
         let lines = Arc::new(Probe::new(lines));
         let appended = Arc::new(Notify::new());
-        let cache = StreamCache::new(config.log.cache_bytes);
+        let cache = StreamCache::new(&config.log);
         let forgotten = cache.clone();
         let tools = Tools {
             probe: Arc::clone(&lines),
@@ -78,12 +91,13 @@ impl Executor {
         };
         let executor = Self {
             inner: Arc::new(Inner {
+                name: config.log.name.clone(),
                 probe: Arc::new(Probe::new(pool.clone())),
                 writers: Writers::start(&config.log, tools),
                 loader: Loader::start(&config.log, &lines),
                 cache,
                 pool,
-                sealer: Sealer::new(KeyStore::new(&config.keys)?),
+                sealer: Sealer::new(keys),
                 clock,
                 kafka: config.kafka.clone(),
                 max_event_bytes: config.log.max_event_bytes,
@@ -91,13 +105,16 @@ impl Executor {
                 log_id: OnceCell::new(),
             }),
         };
-        if check(&config.log).await.map_err(ConnectError::Unfit)? {
-            executor
-                .log_id()
-                .await
-                .map_err(|error| ConnectError::Unfit(format!("{error}; run weft migrate")))?;
+        if check(&config.log).await.map_err(unfit)? {
+            let known = executor.log_id().await;
+            known.map_err(|error| unfit(format!("{error}; run weft migrate")))?;
         }
         Ok(executor)
+    }
+
+    /// What the configuration calls this log.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// Connections to the log's database.
@@ -272,16 +289,21 @@ impl Executor {
         Ok(*self.inner.log_id.get_or_try_init(read).await?)
     }
 
+    /// The tenants that were created on this log.
+    pub async fn tenants(&self) -> Result<Vec<Uuid>, LoadError> {
+        let statement = "select aggregate_id from events where aggregate_type = 'tenant' and sequence = 1 order by 1";
+        let read = sqlx::query_scalar::<_, String>(statement).fetch_all(self.pool());
+        let ids = self.inner.probe.guard(read).await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
     /// A mark per partition: the newest of its streams.
     fn token_of(&self, log_id: Uuid, heads: &[StreamHead]) -> ConsistencyToken {
         let epoch = heads.iter().map(|head| head.order.epoch).max().unwrap_or(1);
         let mut marks: Vec<StreamMark> = Vec::new();
         for head in heads {
             let topic = self.inner.kafka.topic(&head.aggregate_type);
-            let partition = partition_for(
-                &head.partition_key,
-                self.inner.kafka.partition_count(&head.aggregate_type),
-            );
+            let partition = self.inner.kafka.partition_of(&head.aggregate_type, &head.partition_key);
             // What an older epoch wrote is below everything of this one.
             let current = head.order.epoch == epoch;
             let order = if current {

@@ -41,12 +41,13 @@ impl Drop for Page {
     }
 }
 
-/// Per topic and partition, the offset behind the last acknowledged record; 0 where there is none.
+/// Per topic and partition, up to the last of the log's share, the offset behind the last acknowledged record; 0 where
+/// there is none.
 #[derive(Clone, Debug)]
 pub(super) struct Offsets(Arc<HashMap<String, Vec<AtomicI64>>>);
 
 impl Offsets {
-    /// As the checkpoint stores them; `topics` with their partition counts.
+    /// As the checkpoint stores them; `topics` with the partition that follows the log's share.
     pub(super) fn new(topics: &[(String, i32)], stored: &HashMap<String, Vec<i64>>) -> Self {
         let offsets = topics.iter().map(|(topic, partitions)| {
             let known = stored.get(topic);

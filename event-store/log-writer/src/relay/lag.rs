@@ -68,16 +68,16 @@ pub async fn lag(pool: &PgPool, topic_prefix: &str) -> Result<Lag, sqlx::Error> 
 }
 
 /// Measures for ever, in every relay, also one that stands by: all of them tell the same.
-pub(super) async fn watch(pool: PgPool, topic_prefix: String) {
+pub(super) async fn watch(pool: PgPool, topic_prefix: String, log: String) {
     let mut timer = interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut named: Option<Instant> = None;
     loop {
         timer.tick().await;
-        match look(&pool, &topic_prefix, &mut named).await {
+        match look(&pool, &topic_prefix, &log, &mut named).await {
             Ok(lag) => {
-                metrics::gauge!(metric::LAG_EVENTS).set(lag.events as f64);
-                metrics::gauge!(metric::LAG_SECONDS).set(lag.seconds);
+                metrics::gauge!(metric::LAG_EVENTS, "log" => log.clone()).set(lag.events as f64);
+                metrics::gauge!(metric::LAG_SECONDS, "log" => log.clone()).set(lag.seconds);
             }
             Err(error) => tracing::debug!(%error, "the relay's lag could not be measured"),
         }
@@ -85,19 +85,21 @@ pub(super) async fn watch(pool: PgPool, topic_prefix: String) {
 }
 
 /// Measures once, and names who stalls the tail.
-async fn look(pool: &PgPool, topic_prefix: &str, named: &mut Option<Instant>) -> Result<Lag, sqlx::Error> {
+async fn look(pool: &PgPool, topic_prefix: &str, log: &str, named: &mut Option<Instant>) -> Result<Lag, sqlx::Error> {
     let lag = lag(pool, topic_prefix).await?;
     let stall = if lag.seconds >= STALL.as_secs_f64() {
         blame::stall(pool, lag.checkpoint).await?
     } else {
         None
     };
-    metrics::gauge!(metric::STALLED_SECONDS).set(stall.as_ref().map_or(0.0, |stall| stall.waited_seconds));
+    let waited = stall.as_ref().map_or(0.0, |stall| stall.waited_seconds);
+    metrics::gauge!(metric::STALLED_SECONDS, "log" => log.to_owned()).set(waited);
     match stall {
         None => *named = None,
         Some(stall) if named.is_none_or(|at| at.elapsed() >= NAME_EVERY) => {
             *named = Some(Instant::now());
             tracing::warn!(
+                log,
                 pid = stall.pid,
                 application = stall.application,
                 database = stall.database,
@@ -210,7 +212,7 @@ mod tests {
         let mut named = None;
         // Another database of the cluster may have an older transaction for a moment.
         until("the stall is named", async || {
-            let lag = look(&pool, RELAY, &mut named).await.unwrap();
+            let lag = look(&pool, RELAY, "main", &mut named).await.unwrap();
             assert_eq!(
                 named.is_some(),
                 lag.seconds >= STALL.as_secs_f64(),
@@ -226,7 +228,7 @@ mod tests {
         .await;
         long.rollback().await.unwrap();
         until("the stall is over", async || {
-            look(&pool, RELAY, &mut named).await.unwrap();
+            look(&pool, RELAY, "main", &mut named).await.unwrap();
             named.is_none().then_some(())
         })
         .await;

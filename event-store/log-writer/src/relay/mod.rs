@@ -55,7 +55,7 @@ pub(crate) mod metric {
 /// Why the relay does not publish right now.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    #[error("log.url: {0}")]
+    #[error("the log's url: {0}")]
     Url(sqlx::Error),
     #[error("the log: {0}")]
     Log(String),
@@ -83,6 +83,17 @@ pub enum RelayError {
          an operator re-publishes with weft relay --from"
     )]
     KafkaReplaced { known: String, found: String },
+    /// Partitions of before hold this log's events.
+    #[error(
+        "the log {log} was published to partitions of {topic} up to {known}, and its share of them now ends at {found}: set \
+         kafka.partitions and logs.{log}.share back, or re-publish with weft relay --from on topics that were made anew"
+    )]
+    ShareChanged {
+        log: String,
+        topic: String,
+        known: usize,
+        found: usize,
+    },
     /// The log was moved to a server whose transaction ids are lower than those of its events.
     #[error(
         "the log is a copy on a server with lower transaction ids, so new events would come before old ones: \
@@ -103,8 +114,9 @@ impl From<weft_log_reader::LoadError> for RelayError {
     }
 }
 
-/// Runs until `shutdown`. Waits while another relay holds the lease; outlives outages of Postgres and Kafka. `wake` is
-/// told after every append of this process; elsewhere the tail is polled every `log.relay_poll_ms`.
+/// Runs until `shutdown`, for the log that `config` is seen from. Waits while another relay holds the lease; outlives
+/// outages of Postgres and Kafka. `wake` is told after every append of this process; elsewhere the tail is polled every
+/// `log.relay_poll_ms`.
 pub async fn run(
     config: Arc<Config>,
     clock: Clock,
@@ -112,9 +124,10 @@ pub async fn run(
     wake: Arc<Notify>,
     shutdown: CancellationToken,
 ) -> Result<(), RelayError> {
+    let health = health.of_log(&config.log);
     health.expect(PART);
     let pool = log_pool(&config.log, "weft relay", CONNECTIONS).map_err(RelayError::Url)?;
-    let watched = lag::watch(pool.clone(), config.kafka.topic_prefix.clone());
+    let watched = lag::watch(pool.clone(), config.kafka.topic_prefix.clone(), config.log.name.clone());
     let session = Session {
         owner: clock.new_id(),
         config,
@@ -141,8 +154,9 @@ async fn publish(session: &Session, shutdown: &CancellationToken) {
                 session.lease_time() / 3
             }
             Err((error, published)) => {
-                metrics::counter!(metric::RESTARTS).increment(1);
-                tracing::warn!(%error, "the relay starts again from its checkpoint");
+                let log = session.config.log.name.clone();
+                metrics::counter!(metric::RESTARTS, "log" => log.clone()).increment(1);
+                tracing::warn!(log, %error, "the relay starts again from its checkpoint");
                 if !matches!(error, RelayError::LeaseLost) {
                     session.health.failing(PART, error.to_string());
                 }

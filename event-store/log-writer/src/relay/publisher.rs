@@ -40,7 +40,7 @@ impl Publisher {
         let topics: HashMap<_, _> = AGGREGATES.iter().map(|name| (*name, kafka.topic(name))).collect();
         let counts: Vec<_> = AGGREGATES
             .iter()
-            .map(|name| (kafka.topic(name), kafka.partition_count(name)))
+            .map(|name| (kafka.topic(name), kafka.own_share(name).end))
             .collect();
         let offsets = Offsets::new(&counts, stored);
         let (failure, failed) = mpsc::channel(1);

@@ -8,7 +8,7 @@ use rdkafka::producer::BaseRecord;
 use uuid::Uuid;
 use weft_log_reader::RawEvent;
 use weft_platform::config::KafkaSection;
-use weft_platform::kafka::{header, partition_for};
+use weft_platform::kafka::header;
 
 use super::deliveries::Page;
 
@@ -67,10 +67,7 @@ pub(super) fn record<'e>(
     page: Arc<Page>,
 ) -> BaseRecord<'e, str, str, Arc<Page>> {
     BaseRecord::with_opaque_to(topic, page)
-        .partition(partition_for(
-            &event.partition_key,
-            kafka.partition_count(&event.aggregate_type),
-        ))
+        .partition(kafka.partition_of(&event.aggregate_type, &event.partition_key))
         .key(event.partition_key.as_str())
         .payload(event.payload.as_str())
         .headers(headers(source, event))

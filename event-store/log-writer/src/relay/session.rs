@@ -1,5 +1,6 @@
 //! One tenure: from taking the lease to an error, a loss of the lease or the shutdown.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use weft_log_reader::{RawEvent, Tail};
 use weft_platform::clock::Clock;
 use weft_platform::config::Config;
 use weft_platform::health::Health;
+use weft_platform::kafka::AGGREGATES;
 
 use super::lease::{Lease, Published, Taken};
 use super::publisher::Publisher;
@@ -71,7 +73,7 @@ impl Session {
         let Some(taken) = taken.map_err(|error| (error.into(), false))? else {
             return Ok(Ended::StandBy);
         };
-        tracing::info!(owner_epoch = taken.lease.owner_epoch, checkpoint = %taken.published.checkpoint, publication = taken.published.publication, "this relay publishes");
+        tracing::info!(log = self.config.log.name, owner_epoch = taken.lease.owner_epoch, checkpoint = %taken.published.checkpoint, publication = taken.published.publication, "this relay publishes");
         let mut tenure = self.begin(taken, shutdown).await.map_err(|error| (error, false))?;
         let ended = tenure.publish(self).await;
         let published = tenure.published;
@@ -105,6 +107,7 @@ impl Session {
         });
 
         let log_id = self.log_id(checkpoint).await?;
+        self.check_share(&next_offsets)?;
         let publisher = Publisher::new(&self.config.kafka, log_id, publication, &next_offsets)?;
         let cluster_id = publisher.verify(cluster_id.as_deref()).await?;
 
@@ -146,6 +149,27 @@ impl Session {
             published: false,
             _tasks: tasks,
         })
+    }
+
+    /// That the log's own partitions are those that it was published to.
+    fn check_share(&self, published: &HashMap<String, Vec<i64>>) -> Result<(), RelayError> {
+        for aggregate in AGGREGATES {
+            let topic = self.config.kafka.topic(aggregate);
+            let share = self.config.kafka.own_share(aggregate);
+            let (first, found) = (share.start as usize, share.end as usize);
+            if let Some(offsets) = published.get(&topic)
+                && (offsets.len() != found || offsets[..first].iter().any(|next| *next > 0))
+            {
+                let (log, known) = (self.config.log.name.clone(), offsets.len());
+                return Err(RelayError::ShareChanged {
+                    log,
+                    topic,
+                    known,
+                    found,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Also that new events will come after the old ones: a copy of a log may be on a server whose transaction ids are
@@ -250,7 +274,7 @@ impl Tenure {
         self.published = true;
         self.publisher.recovered();
         session.health.ready(PART);
-        metrics::counter!(metric::PUBLISHED).increment(end.events);
+        metrics::counter!(metric::PUBLISHED, "log" => session.config.log.name.clone()).increment(end.events);
     }
 
     /// Says so when Kafka is silent.

@@ -71,11 +71,8 @@ pub(crate) struct Topics {
 impl Topics {
     pub(crate) fn read(config: &Config) -> Self {
         let kafka = &config.kafka;
-        let topics: Vec<_> = AGGREGATES
-            .iter()
-            .map(|name| (kafka.topic(name), kafka.partition_count(name)))
-            .collect();
-        let consumer = EventConsumer::assign(kafka, "test", &topics, &HashMap::new()).unwrap();
+        let partitions = kafka.topic_partitions(&AGGREGATES);
+        let consumer = EventConsumer::assign(kafka, "test", &partitions, &HashMap::new()).unwrap();
         Self {
             consumer,
             seen: Vec::new(),

@@ -12,7 +12,7 @@ use super::history::LOG_ID;
 pub(crate) async fn log_of(engine: &mut Engine, records: &[EventRecord]) -> TestLog {
     let log = TestLog::new().await;
     append(&log, records).await;
-    engine.log = log.log.pool("weft_log").await;
+    engine.logs = std::sync::Arc::new([log.log.pool("weft_log").await]);
     log
 }
 
