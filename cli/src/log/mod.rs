@@ -1,6 +1,7 @@
 //! `weft log`: what auditors and operators do with the log itself. Sealed fields stay sealed in everything it prints.
 
 mod adopt;
+mod archive;
 mod export;
 mod line;
 pub(crate) mod place;
@@ -39,6 +40,8 @@ enum LogCommand {
     Export(export::ExportArgs),
     /// Reads the whole log with today's code and says what is wrong with it; exit code 3 when something is
     Verify(verify::VerifyArgs),
+    /// Moves a closed month of messages out of the way, with a verified export beside; a call that was killed is said again
+    Archive(archive::ArchiveArgs),
     /// Begins a new epoch, after a restore, a failover with loss or an import
     Adopt(adopt::AdoptArgs),
 }
@@ -50,6 +53,7 @@ pub(crate) async fn run(args: LogArgs, config: Config) -> Result<(), Failure> {
         LogCommand::Show(args) => show::run(args, &chosen(&config, named)?).await,
         LogCommand::Export(args) => export::run(args, &pool(&one(&config, named)?).await?).await,
         LogCommand::Verify(args) => verify::run(args, &chosen(&config, named)?).await,
+        LogCommand::Archive(args) => archive::run(args, &one(&config, named)?).await,
         LogCommand::Adopt(args) => adopt::run(args, &one(&config, named)?).await,
     }
 }

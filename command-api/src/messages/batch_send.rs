@@ -204,18 +204,18 @@ impl Batch {
     /// All entries or none; where a limit has room for fewer, the last ones are refused and the others tried again. The
     /// append counts anew each time, so that no limit is passed whoever races for the room.
     async fn accept(mut self, app: &CommandState, options: &CallOptions) -> Result<Reply, Problem> {
+        let executor = app.executor(options.metadata.tenant_id);
         for _ in 0..MAX_ATTEMPTS {
             let answer = self.answer();
             let commands = self.entries.iter();
             let commands = commands.map(|entry| (entry.id.to_string(), entry.command.clone()));
-            match app
-                .executor
+            match executor
                 .answer::<Message>(commands.collect(), options, |_| answer.clone())
                 .await
             {
                 Ok(answered) => return Ok(Reply::from(answered)),
                 Err(ExecuteError::QuotaExceeded(exceeded)) => {
-                    let room = app.executor.quota_room(&exceeded).await.map_err(problem_of)?;
+                    let room = executor.quota_room(&exceeded).await.map_err(problem_of)?;
                     self.shed(&exceeded, room);
                     if self.entries.is_empty() {
                         return Err(problem_of::<Infallible>(ExecuteError::QuotaExceeded(exceeded)));

@@ -11,4 +11,4 @@ pub mod verify;
 pub use head::{StreamHead, heads, newest};
 pub use load::{LoadError, Loaded, PAGE, Wanted, load, load_events, load_many, read_streams};
 pub use stored::StoredEvent;
-pub use tail::{RawEvent, Tail, read_raw_stream};
+pub use tail::{RawEvent, Tail, read_raw_range, read_raw_stream};

@@ -207,6 +207,31 @@ pub async fn read_raw_stream(
     Ok(rows.iter().map(raw_event).collect::<Result<Vec<_>, sqlx::Error>>()?)
 }
 
+/// Events of the streams of one aggregate up to the id `end` (exclusive), by stream and sequence, behind an event; at most
+/// `limit`.
+pub async fn read_raw_range(
+    pool: &PgPool,
+    aggregate_type: &str,
+    (id, sequence): (&str, i64),
+    end: &str,
+    limit: i64,
+) -> Result<Vec<RawEvent>, LoadError> {
+    let statement = format!(
+        "select {COLUMNS} from events
+         where aggregate_type = $1 and (aggregate_id, sequence) > ($2, $3) and aggregate_id < $4
+         order by events.aggregate_type, events.aggregate_id, events.sequence limit $5"
+    );
+    let rows = sqlx::query(&statement)
+        .bind(aggregate_type)
+        .bind(id)
+        .bind(sequence)
+        .bind(end)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.iter().map(raw_event).collect::<Result<Vec<_>, sqlx::Error>>()?)
+}
+
 impl RawEvent {
     /// Brings the payload to its current version.
     pub fn upcast(self) -> Result<StoredEvent, LoadError> {

@@ -8,6 +8,8 @@ use weft_domain::{Claim, QuotaKind};
 use weft_log_reader::LoadError;
 use weft_log_reader::typed::DecodeError;
 
+use crate::archive::FENCE;
+
 /// Why a command was not carried out. Nothing of it was written, but for `Unavailable` with an unknown outcome: there
 /// an idempotency key tells.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +175,8 @@ impl AppendError {
         let code = database.code().unwrap_or_default();
         match (&*code, code.get(..2).unwrap_or_default()) {
             ("23505", _) if database.constraint() == Some("events_pkey") => Self::Conflict,
+            // A month that was archived meanwhile: on the log itself, its messages have ended.
+            ("23514", _) if database.constraint().is_some_and(|name| name.starts_with(FENCE)) => Self::Conflict,
             // Deadlock and serialisation failure; appends write in key order, but others may not.
             ("40P01" | "40001", _) => Self::Conflict,
             // Where the lock was waited for, or the time ran out, tells for what.

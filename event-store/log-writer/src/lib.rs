@@ -2,6 +2,7 @@
 
 mod adopt;
 pub mod append;
+pub mod archive;
 mod cache;
 mod claims;
 mod columns;

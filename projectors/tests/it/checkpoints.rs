@@ -115,7 +115,7 @@ async fn an_event_of_another_epoch_stops_the_projection_and_a_new_view_reads_all
     }
     assert_eq!(rows(&stores.engine, "accounts").await, before);
     let mut engine = fresh.engine.clone();
-    engine.log = stores.engine.log.clone();
+    engine.logs = stores.engine.logs.clone();
     project(&engine, &Accounts, &records, 7).await;
     assert!(rows(&engine, "accounts").await.len() >= before.len());
 }

@@ -58,7 +58,7 @@ async fn account(executor: &Executor, tenant: TenantId, daily_limit: u32) -> Acc
     id
 }
 
-fn message(tenant_id: TenantId, account_id: AccountId, planned: &str) -> MessageCommand {
+pub(crate) fn message(tenant_id: TenantId, account_id: AccountId, planned: &str) -> MessageCommand {
     MessageCommand::Accept(Box::new(AcceptMessage {
         account_id,
         tenant_id,

@@ -32,7 +32,7 @@ pub(crate) struct Health {
 /// by their own `/readyz`.
 #[derive(Serialize, ToSchema)]
 struct Service {
-    name: &'static str,
+    name: String,
     /// `healthy` or `down`.
     status: &'static str,
     /// Of one question and its answer; null for a part.
@@ -91,7 +91,7 @@ pub(crate) async fn handler(
 }
 
 impl Service {
-    fn of(name: &'static str, part: &PartHealth) -> Self {
+    fn of(name: String, part: &PartHealth) -> Self {
         Self {
             name,
             status: if part.ready { HEALTHY } else { "down" },
@@ -114,7 +114,7 @@ async fn ask(name: &'static str, detail: &'static str, question: impl Future<Out
         tracing::warn!(service = name, detail);
     }
     Service {
-        name,
+        name: name.to_owned(),
         status: if answered { HEALTHY } else { "down" },
         latency_ms: answered.then_some(latency_ms),
         detail: (!answered).then_some(detail),
