@@ -4,6 +4,7 @@ mod append;
 mod copy;
 mod database;
 mod history;
+mod http;
 mod load;
 mod peers;
 mod pgbench;
@@ -76,6 +77,9 @@ async fn all(arguments: &Arguments, databases: &Databases) -> Result<Vec<Benchma
     let mut benchmarks = Vec::new();
     if arguments.wants(&["P1", "P1_32", "P1_full", "P1_stock"]) {
         benchmarks.extend(append::run(arguments, databases).await?);
+    }
+    if arguments.wants(&["P1_http"]) {
+        benchmarks.push(http::run(arguments, databases).await?);
     }
     if arguments.wants(&["P3", "P4", "P5", "P9"]) {
         benchmarks.extend(pipeline::run(arguments, databases).await?);

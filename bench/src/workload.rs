@@ -62,10 +62,21 @@ impl Workload {
         })
     }
 
-    /// The next command with its envelope.
-    pub(crate) fn next(&self) -> (Work, Metadata) {
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = TenantId> {
+        let accounts = self.accounts.iter().step_by(ACCOUNTS_PER_TENANT);
+        accounts.map(|(tenant_id, _)| *tenant_id)
+    }
+
+    /// Whose turn it is: the command's number, and an account with its tenant.
+    pub(crate) fn turn(&self) -> (u64, TenantId, AccountId) {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let (tenant_id, account_id) = self.accounts[n as usize % self.accounts.len()];
+        (n, tenant_id, account_id)
+    }
+
+    /// The next command with its envelope.
+    pub(crate) fn next(&self) -> (Work, Metadata) {
+        let (n, tenant_id, account_id) = self.turn();
         let id = self.clock.new_id().to_string();
         let work = if n.is_multiple_of(5) {
             Work::Create(id, Box::new(account(&self.clock, tenant_id)))
