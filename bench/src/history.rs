@@ -2,7 +2,9 @@
 
 use cqrs_es::DomainEvent;
 use sqlx::PgPool;
+use weft_domain::account::{Account, AccountConfig, AccountEvent, GatewayKind};
 use weft_domain::message::{Message, MessageContent, MessageEvent, MessageType, Receipt, TextContent};
+use weft_domain::tenant::{Tenant, TenantEvent, TenantLimits};
 use weft_domain::{AccountId, ActorType, ConversationId, LogAggregate, Metadata, Sealed, TenantId};
 use weft_log_writer::Executor;
 use weft_platform::clock::Clock;
@@ -13,7 +15,7 @@ use crate::copy::{EventRow, copy, encode};
 const TENANTS: usize = 8;
 const ACCOUNTS: usize = 200;
 /// Messages that are on their way together: their events lie mixed in the log.
-const TOGETHER: usize = 1_000;
+pub(crate) const TOGETHER: usize = 1_000;
 /// Accepted, attempted, sent, delivered.
 pub(crate) const EVENTS_PER_MESSAGE: usize = 4;
 
@@ -62,9 +64,9 @@ impl History {
             .collect();
         (0..EVENTS_PER_MESSAGE)
             .flat_map(|place| {
-                lives
-                    .iter()
-                    .map(move |(id, lane, life)| self.row(id, lane, place, &life[place]))
+                lives.iter().map(move |(id, lane, life)| {
+                    self.row::<Message>(id, lane.tenant_id, place as i64 + 1, &life[place])
+                })
             })
             .collect()
     }
@@ -107,28 +109,69 @@ impl History {
         ]
     }
 
-    fn row(&self, id: &str, lane: &Lane, place: usize, event: &MessageEvent) -> EventRow {
+    fn row<A: LogAggregate>(&self, id: &str, tenant_id: TenantId, sequence: i64, event: &A::Event) -> EventRow {
         let request_id = self.clock.new_id().to_string();
         let metadata = Metadata {
-            tenant_id: lane.tenant_id,
+            tenant_id,
             actor: "bench".to_owned(),
             actor_type: ActorType::System,
             correlation_id: request_id.clone(),
             request_id,
             causation_id: None,
             traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
-            occurred_at: event.at(),
+            occurred_at: self.clock.now(),
         };
-        let key = Message::partition_key(id, event);
+        let key = A::partition_key(id, event);
         EventRow {
-            aggregate_type: <Message as cqrs_es::Aggregate>::TYPE,
+            aggregate_type: A::TYPE,
             aggregate_id: id.to_owned(),
-            sequence: place as i64 + 1,
+            sequence,
             event_type: event.event_type(),
             event_version: event.event_version(),
             payload: serde_json::to_string(event).expect("an event is JSON"),
             metadata: serde_json::to_string(&metadata.to_map(&key)).expect("a map of texts is JSON"),
         }
+    }
+
+    /// The streams of the tenants.
+    pub(crate) fn tenants(&self) -> Vec<EventRow> {
+        let tenants = self.lanes.iter().take(TENANTS).map(|lane| lane.tenant_id);
+        let created = |tenant_id: TenantId| {
+            let event = TenantEvent::TenantCreated {
+                tenant_code: tenant_id.to_string(),
+                tenant_name: "bench".to_owned(),
+                limits: TenantLimits::default(),
+                time_zone: "Asia/Shanghai".to_owned(),
+                at: self.clock.now(),
+            };
+            self.row::<Tenant>(&tenant_id.to_string(), tenant_id, 1, &event)
+        };
+        tenants.map(created).collect()
+    }
+
+    /// New accounts, each with its instance: two events, two claims.
+    pub(crate) fn accounts(&self, count: usize) -> Vec<EventRow> {
+        let account = |number: usize| {
+            let tenant_id = self.lanes[number % self.lanes.len()].tenant_id;
+            let (id, at) = (self.clock.new_id().to_string(), self.clock.now());
+            let events = [
+                AccountEvent::AccountCreated {
+                    tenant_id,
+                    account_name: id.clone(),
+                    phone: None,
+                    email: None,
+                    user_id: None,
+                    gateway: GatewayKind::default(),
+                    config: AccountConfig::default(),
+                    at,
+                },
+                AccountEvent::InstanceCreated { guid: id.clone(), at },
+            ];
+            let rows = events.iter().zip(1..);
+            let rows = rows.map(|(event, sequence)| self.row::<Account>(&id, tenant_id, sequence, event));
+            rows.collect::<Vec<_>>()
+        };
+        (0..count).flat_map(account).collect()
     }
 
     /// Appends at least `events` events, a transaction for each block of messages that live together; answers how many.

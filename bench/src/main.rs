@@ -5,6 +5,7 @@ mod copy;
 mod database;
 mod history;
 mod http;
+mod import;
 mod load;
 mod peers;
 mod pgbench;
@@ -80,6 +81,9 @@ async fn all(arguments: &Arguments, databases: &Databases) -> Result<Vec<Benchma
     }
     if arguments.wants(&["P1_http"]) {
         benchmarks.push(http::run(arguments, databases).await?);
+    }
+    if arguments.wants(&["P2"]) {
+        benchmarks.push(import::run(arguments, databases).await?);
     }
     if arguments.wants(&["P3", "P4", "P5", "P9"]) {
         benchmarks.extend(pipeline::run(arguments, databases).await?);

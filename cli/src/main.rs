@@ -60,7 +60,7 @@ enum Call {
     Migrate,
     /// Creates the Kafka topics and checks them
     Topics,
-    /// Looks into the log: tail, show, export, verify, adopt
+    /// The log itself: tail, show, export, import, verify, archive, adopt
     Log(log::LogArgs),
     /// Where the read models stand, and whether they are what the log says
     Projections(projections::ProjectionsArgs),

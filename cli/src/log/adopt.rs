@@ -1,4 +1,4 @@
-//! `weft log adopt`: a log that has lost its end, or came from elsewhere, begins a new epoch.
+//! `weft log adopt`: a log that has lost its end, or came from elsewhere as a whole, begins a new epoch.
 
 use clap::Args;
 use weft_log_reader::newest;
@@ -24,7 +24,7 @@ pub(crate) async fn run(args: AdoptArgs, config: &Config) -> Result<(), Failure>
         return Err(Failure::new(format!(
             "the log is in epoch {epoch}. Adopting it ends that epoch: every read model has to be rebuilt (weft replay \
              --all) and the workers' queues too (weft workers rebuild). Say --yes where this log was restored, failed over \
-             with a loss, or was imported"
+             with a loss, or came as a dump (not after weft log import, which appends)"
         )));
     }
     let epoch = weft_log_writer::adopt(&pool).await.map_err(Failure::new)?;

@@ -3,6 +3,7 @@
 mod adopt;
 mod archive;
 mod export;
+mod import;
 mod line;
 pub(crate) mod place;
 mod progress;
@@ -38,11 +39,13 @@ enum LogCommand {
     Show(show::ShowArgs),
     /// Writes events as they are stored, one JSON object a line
     Export(export::ExportArgs),
+    /// Appends what export wrote, as history: all of it or nothing; exit code 3 where it does not fit this log
+    Import(import::ImportArgs),
     /// Reads the whole log with today's code and says what is wrong with it; exit code 3 when something is
     Verify(verify::VerifyArgs),
     /// Moves a closed month of messages out of the way, with a verified export beside; a call that was killed is said again
     Archive(archive::ArchiveArgs),
-    /// Begins a new epoch, after a restore, a failover with loss or an import
+    /// Begins a new epoch, after a restore, a failover with loss or the load of a dump
     Adopt(adopt::AdoptArgs),
 }
 
@@ -52,6 +55,7 @@ pub(crate) async fn run(args: LogArgs, config: Config) -> Result<(), Failure> {
         LogCommand::Tail(args) => tail::run(args, &pool(&one(&config, named)?).await?).await,
         LogCommand::Show(args) => show::run(args, &chosen(&config, named)?).await,
         LogCommand::Export(args) => export::run(args, &pool(&one(&config, named)?).await?).await,
+        LogCommand::Import(args) => import::run(args, &one(&config, named)?, config).await,
         LogCommand::Verify(args) => verify::run(args, &chosen(&config, named)?).await,
         LogCommand::Archive(args) => archive::run(args, &one(&config, named)?).await,
         LogCommand::Adopt(args) => adopt::run(args, &one(&config, named)?).await,

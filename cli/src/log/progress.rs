@@ -26,6 +26,11 @@ impl Progress {
         }
     }
 
+    /// A better estimate.
+    pub(crate) const fn of(&mut self, total: i64) {
+        self.total = total;
+    }
+
     /// So many are done, in all.
     pub(crate) fn at(&mut self, done: u64) {
         self.done = done as i64;

@@ -25,13 +25,24 @@ impl Schemas {
 
     /// What does not fit, without the values: they may belong to a person.
     pub(crate) fn check(&self, aggregate: &str, event: &str, version: &str, payload: &str) -> Result<(), String> {
+        let payload = serde_json::from_str(payload).map_err(|error| error.to_string())?;
+        self.check_value(aggregate, event, version, &payload)
+    }
+
+    /// As `check`, of a payload that is read already.
+    pub(crate) fn check_value(
+        &self,
+        aggregate: &str,
+        event: &str,
+        version: &str,
+        payload: &serde_json::Value,
+    ) -> Result<(), String> {
         let validator = self
             .0
             .get(&(aggregate, event, version))
             .ok_or_else(|| format!("no schema has landed for {event} v{version}"))?;
-        let payload = serde_json::from_str(payload).map_err(|error| error.to_string())?;
         let mut wrong = validator
-            .iter_errors(&payload)
+            .iter_errors(payload)
             .map(|error| format!("{} {}", error.instance_path(), error.kind().keyword()))
             .collect::<Vec<_>>();
         wrong.sort();

@@ -37,7 +37,7 @@ fn samples() -> Vec<(String, String, String, Value)> {
 }
 
 /// A stream per aggregate that holds every sample.
-async fn every_sample(pool: &PgPool) -> usize {
+pub(crate) async fn every_sample(pool: &PgPool) -> usize {
     let samples = samples();
     let mut sequences = std::collections::BTreeMap::<&str, i64>::new();
     for (aggregate, event, version, payload) in &samples {

@@ -4,6 +4,7 @@
 
 mod archive;
 mod dead_letters;
+mod import;
 mod log;
 mod replay;
 mod restore;

@@ -2,7 +2,7 @@
 
 use cqrs_es::Aggregate;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 use weft_domain::{LogAggregate, LogOrder};
 
 use crate::stored::order;
@@ -117,7 +117,7 @@ impl<A: LogAggregate> Loaded<A> {
 }
 
 /// Loads several streams in one round trip, in the order of `ids`.
-pub async fn load_many<A: LogAggregate>(pool: &PgPool, ids: &[String]) -> Result<Vec<Loaded<A>>, LoadError> {
+pub async fn load_many<A: LogAggregate>(log: impl PgExecutor<'_>, ids: &[String]) -> Result<Vec<Loaded<A>>, LoadError> {
     // `= any($1)` prepared on an empty table would keep its sequential scan.
     let rows = sqlx::query(
         "select wanted.ordinal, stream.*
@@ -131,7 +131,7 @@ pub async fn load_many<A: LogAggregate>(pool: &PgPool, ids: &[String]) -> Result
     )
     .bind(A::TYPE)
     .bind(ids)
-    .fetch_all(pool)
+    .fetch_all(log)
     .await?;
     let mut loaded: Vec<Loaded<A>> = ids.iter().map(|_| Loaded::default()).collect();
     for row in &rows {

@@ -64,22 +64,37 @@ pub fn decode<A: Aggregate>(event_type: &str, version: &str, payload: &[u8]) -> 
     serde_json::from_value(value).map_err(|error| undecodable(&current, &error))
 }
 
-/// That an event of any aggregate is read, as what it is stored as. Answers whether it had to be upcast.
-pub fn check(aggregate_type: &str, event_type: &str, version: &str, payload: &[u8]) -> Result<bool, String> {
+/// An event of any aggregate, in its current version.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Typed {
+    Account(AccountEvent),
+    Message(MessageEvent),
+    Conversation(ConversationEvent),
+    Tenant(TenantEvent),
+}
+
+/// Reads an event of any aggregate; it has to be what it is stored as.
+pub fn read(aggregate_type: &str, event_type: &str, version: &str, payload: &[u8]) -> Result<Typed, String> {
     match aggregate_type {
-        Account::TYPE => check_of::<Account>(event_type, version, payload),
-        Message::TYPE => check_of::<Message>(event_type, version, payload),
-        Conversation::TYPE => check_of::<Conversation>(event_type, version, payload),
-        Tenant::TYPE => check_of::<Tenant>(event_type, version, payload),
+        Account::TYPE => read_as::<Account>(event_type, version, payload).map(Typed::Account),
+        Message::TYPE => read_as::<Message>(event_type, version, payload).map(Typed::Message),
+        Conversation::TYPE => read_as::<Conversation>(event_type, version, payload).map(Typed::Conversation),
+        Tenant::TYPE => read_as::<Tenant>(event_type, version, payload).map(Typed::Tenant),
         other => Err(format!("this program knows no aggregate {other}")),
     }
 }
 
-fn check_of<A: Aggregate>(event_type: &str, version: &str, payload: &[u8]) -> Result<bool, String> {
+/// As `read`; answers whether the event had to be upcast.
+pub fn check(aggregate_type: &str, event_type: &str, version: &str, payload: &[u8]) -> Result<bool, String> {
+    read(aggregate_type, event_type, version, payload)?;
+    Ok(is_old(aggregate_type, event_type, version))
+}
+
+fn read_as<A: Aggregate>(event_type: &str, version: &str, payload: &[u8]) -> Result<A::Event, String> {
     let event = decode::<A>(event_type, version, payload).map_err(|error| error.to_string())?;
     let read_as = event.event_type();
     if read_as == event_type {
-        Ok(is_old(A::TYPE, event_type, version))
+        Ok(event)
     } else {
         Err(format!("is stored as {event_type}, but its payload is a {read_as}"))
     }

@@ -9,6 +9,7 @@ mod columns;
 mod error;
 mod executor;
 mod idempotency;
+pub mod import;
 mod loader;
 mod logs;
 pub mod migrate;

@@ -140,11 +140,11 @@ pub(crate) async fn purge(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx
 }
 
 /// The tenant's time zone; UTC for a name that is none.
-fn zone(tenant: &Tenant) -> Tz {
+pub(crate) fn zone(tenant: &Tenant) -> Tz {
     tenant.time_zone.parse().unwrap_or(Tz::UTC)
 }
 
-fn local_day(zone: Tz, at: DateTime<Utc>) -> NaiveDate {
+pub(crate) fn local_day(zone: Tz, at: DateTime<Utc>) -> NaiveDate {
     at.with_timezone(&zone).date_naive()
 }
 

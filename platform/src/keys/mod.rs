@@ -73,7 +73,7 @@ pub struct SealRequest {
 }
 
 /// The `key` of what its subject's key alone seals.
-pub(crate) const SUBJECT_KEY: &str = "subject";
+pub const SUBJECT_KEY: &str = "subject";
 
 /// Why sealing or opening did not happen.
 #[derive(Debug, thiserror::Error)]

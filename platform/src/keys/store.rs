@@ -112,6 +112,14 @@ impl KeyStore {
         Ok(sealed.iter().map(|parts| open_one(&keys, parts)).collect())
     }
 
+    /// Those of `names` whose keys this database does not know, alive or destroyed, or that another master key wrapped:
+    /// what they sealed stays closed.
+    pub async fn missing(&self, names: BTreeSet<String>) -> Result<Vec<String>, KeysError> {
+        let keys = self.keys(names.clone(), false).await?;
+        let known = |name: &String| matches!(keys.get(name), Some(Key::Alive(_) | Key::Destroyed));
+        Ok(names.into_iter().filter(|name| !known(name)).collect())
+    }
+
     /// Destroys a subject's key, for ever: what it sealed is erased everywhere, and nothing can be sealed for it again.
     /// Other processes forget their cached copy within a minute.
     pub async fn destroy_subject(&self, subject: &str) -> Result<(), KeysError> {

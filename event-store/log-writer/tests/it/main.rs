@@ -8,6 +8,7 @@ mod batches;
 mod claims;
 mod conflicts;
 mod idempotency;
+mod import;
 mod keys;
 mod migrate;
 mod outages;
