@@ -94,8 +94,8 @@ impl Event {
 
     /// Decodes a row of the log, to what `decode` makes of the record that the relay makes of it.
     pub fn of_log(raw: &RawEvent) -> Result<Decoded, PartitionError> {
-        let metadata = |name: &str| raw.metadata.get(name).map_or("", String::as_str);
-        let actor_type = Some(metadata("actor_type")).filter(|kind| !kind.is_empty());
+        let envelope = raw.envelope();
+        let actor_type = Some(&*envelope.actor_type).filter(|kind| !kind.is_empty());
         Self::read(&Source {
             aggregate: &raw.aggregate_type,
             aggregate_id: &raw.aggregate_id,
@@ -110,7 +110,7 @@ impl Event {
                 .unwrap_or_default(),
             order: raw.order,
             recorded_at: raw.recorded_at,
-            actor: metadata("actor"),
+            actor: &envelope.actor,
             actor_type: actor_type.unwrap_or("system"),
         })
     }

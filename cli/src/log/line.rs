@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 use weft_log_reader::RawEvent;
 
@@ -74,12 +75,11 @@ struct Envelope<'e> {
     event_type: &'e str,
     event_version: &'e str,
     partition_key: &'e str,
-    metadata: BTreeMap<&'e str, &'e str>,
+    metadata: BTreeMap<String, Value>,
 }
 
 /// One JSON object on one line. The payload is the stored text (Postgres prints `jsonb` on one line).
 pub(crate) fn json(event: &RawEvent) -> Result<String, Failure> {
-    let metadata = event.metadata.iter();
     let envelope = Envelope {
         order: shown(event.order),
         recorded_at: event.recorded_at,
@@ -90,7 +90,7 @@ pub(crate) fn json(event: &RawEvent) -> Result<String, Failure> {
         event_type: &event.event_type,
         event_version: &event.event_version,
         partition_key: &event.partition_key,
-        metadata: metadata.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        metadata: serde_json::from_str(&event.metadata).map_err(Failure::new)?,
     };
     let mut line = serde_json::to_string(&envelope).map_err(Failure::new)?;
     line.pop();

@@ -4,20 +4,17 @@
 //! appear later, below what it has seen (about 6 % under 32 writers). Only rows of transactions older than every
 //! running one are settled: nothing can appear before them any more.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use sqlx::postgres::PgRow;
-use sqlx::types::Json;
 use sqlx::{PgPool, Row};
 use weft_domain::LogOrder;
 
 use crate::load::LoadError;
-use crate::stored::{StoredEvent, order};
+use crate::stored::{Envelope, StoredEvent};
 use crate::upcast::upcast;
 
-/// An event for those who only pass it on: the payload stays the text that is stored.
+/// An event for those who only pass it on: payload and metadata stay the JSON texts that are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawEvent {
     pub aggregate_type: String,
@@ -26,7 +23,7 @@ pub struct RawEvent {
     pub event_type: String,
     pub event_version: String,
     pub payload: String,
-    pub metadata: HashMap<String, String>,
+    pub metadata: String,
     pub order: LogOrder,
     pub recorded_at: DateTime<Utc>,
     /// Fixed by the stream's first event.
@@ -45,21 +42,21 @@ pub struct Tail {
     fitting: i64,
 }
 
-/// What a `RawEvent` is read from. A stream's first event carries its partition key and tenant; an event that stock
+/// What a `RawEvent` is read from, in the order in which `raw_event` takes it. A stream's first event carries its partition key and tenant; an event that stock
 /// postgres-es appended without them takes those.
-const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
-    metadata, epoch, transaction_id::text::bigint as transaction_id, position, recorded_at,
+const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text,
+    metadata::text, epoch, transaction_id::text::bigint, position, recorded_at,
     coalesce(
       metadata ->> 'partition_key',
       (select first.metadata ->> 'partition_key' from events first
        where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
        order by first.sequence limit 1),
-      aggregate_id) as partition_key,
+      aggregate_id),
     coalesce(
       tenant_id,
       (select first.tenant_id from events first
        where first.aggregate_type = events.aggregate_type and first.aggregate_id = events.aggregate_id
-       order by first.sequence limit 1)) as tenant_id";
+       order by first.sequence limit 1))";
 
 impl Tail {
     /// Starts behind `after`; `LogOrder::default()` is before every event.
@@ -233,11 +230,19 @@ pub async fn read_raw_range(
 }
 
 impl RawEvent {
+    /// What the metadata say of the call behind the event.
+    pub fn envelope(&self) -> Envelope<'_> {
+        Envelope::of(&self.metadata)
+    }
+
     /// Brings the payload to its current version.
     pub fn upcast(self) -> Result<StoredEvent, LoadError> {
-        let id = format!("{}:{}", self.aggregate_id, self.sequence);
-        let mut payload = serde_json::from_str(&self.payload)
-            .map_err(|error| LoadError::Corrupt(format!("{} {id}: {error}", self.aggregate_type)))?;
+        let corrupt = |error| {
+            let (kind, id, sequence) = (&self.aggregate_type, &self.aggregate_id, self.sequence);
+            LoadError::Corrupt(format!("{kind} {id}:{sequence}: {error}"))
+        };
+        let mut payload = serde_json::from_str(&self.payload).map_err(corrupt)?;
+        let metadata = serde_json::from_str(&self.metadata).map_err(corrupt)?;
         let version = upcast(
             &self.aggregate_type,
             &self.event_type,
@@ -252,7 +257,7 @@ impl RawEvent {
             event_type: self.event_type,
             event_version: version,
             payload,
-            metadata: self.metadata,
+            metadata,
             order: self.order,
             recorded_at: self.recorded_at,
             tenant_id: self.tenant_id,
@@ -260,18 +265,23 @@ impl RawEvent {
     }
 }
 
+/// By place: a look-up by name costs more than the value.
 fn raw_event(row: &PgRow) -> Result<RawEvent, sqlx::Error> {
     Ok(RawEvent {
-        aggregate_type: row.try_get("aggregate_type")?,
-        aggregate_id: row.try_get("aggregate_id")?,
-        sequence: row.try_get("sequence")?,
-        event_type: row.try_get("event_type")?,
-        event_version: row.try_get("event_version")?,
-        payload: row.try_get("payload")?,
-        metadata: row.try_get::<Json<HashMap<String, String>>, _>("metadata")?.0,
-        order: order(row)?,
-        recorded_at: row.try_get("recorded_at")?,
-        partition_key: row.try_get("partition_key")?,
-        tenant_id: row.try_get("tenant_id")?,
+        aggregate_type: row.try_get(0)?,
+        aggregate_id: row.try_get(1)?,
+        sequence: row.try_get(2)?,
+        event_type: row.try_get(3)?,
+        event_version: row.try_get(4)?,
+        payload: row.try_get(5)?,
+        metadata: row.try_get(6)?,
+        order: LogOrder {
+            epoch: row.try_get(7)?,
+            transaction_id: row.try_get(8)?,
+            position: row.try_get(9)?,
+        },
+        recorded_at: row.try_get(10)?,
+        partition_key: row.try_get(11)?,
+        tenant_id: row.try_get(12)?,
     })
 }

@@ -29,7 +29,7 @@ pub(super) fn headers(Source { log_id, publication }: Source, event: &RawEvent) 
     );
     let time = event.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
     let nobody = Uuid::nil().to_string();
-    let metadata = |name: &str| event.metadata.get(name).map_or("", String::as_str);
+    let envelope = event.envelope();
     [
         (header::CONTENT_TYPE, "application/json"),
         (header::SPEC_VERSION, "1.0"),
@@ -43,10 +43,10 @@ pub(super) fn headers(Source { log_id, publication }: Source, event: &RawEvent) 
         (header::EPOCH, &event.order.epoch.to_string()),
         (header::LOG_ORDER, &event.order.to_string()),
         (header::PUBLICATION, &publication.to_string()),
-        (header::TRACEPARENT, metadata("traceparent")),
-        (header::ACTOR, metadata("actor")),
-        (header::ACTOR_TYPE, metadata("actor_type")),
-        (header::CORRELATION, metadata("correlation_id")),
+        (header::TRACEPARENT, &envelope.traceparent),
+        (header::ACTOR, &envelope.actor),
+        (header::ACTOR_TYPE, &envelope.actor_type),
+        (header::CORRELATION, &envelope.correlation_id),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
@@ -75,8 +75,6 @@ pub(super) fn record<'e>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use rdkafka::message::Headers;
     use weft_domain::LogOrder;
 
@@ -84,12 +82,9 @@ mod tests {
 
     #[test]
     fn headers_are_those_of_the_contract() {
-        let metadata = [
-            ("traceparent", "00-a-b-01"),
-            ("actor", "key:1"),
-            ("actor_type", "user"),
-            ("correlation_id", "c"),
-        ];
+        let metadata = serde_json::json!({
+            "traceparent": "00-a-b-01", "actor": "key:1", "actor_type": "user", "correlation_id": "c", "else": 1,
+        });
         let event = RawEvent {
             aggregate_type: "message".to_owned(),
             aggregate_id: "m1".to_owned(),
@@ -97,7 +92,7 @@ mod tests {
             event_type: "MessageSent".to_owned(),
             event_version: "1".to_owned(),
             payload: "{}".to_owned(),
-            metadata: HashMap::from(metadata.map(|(key, value)| (key.to_owned(), value.to_owned()))),
+            metadata: metadata.to_string(),
             order: LogOrder {
                 epoch: 2,
                 transaction_id: 77,
