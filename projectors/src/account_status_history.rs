@@ -1,6 +1,7 @@
 //! `account_status_history`: one row per event that changed an account's status.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -27,11 +28,11 @@ impl Projection for AccountStatusHistory {
     const SHAPE: Shape = Shape::Log;
     const TABLES: Tables = Tables::Postgres(&["account_status_history"]);
 
-    async fn prepare(&self, _: &[Event]) -> Result<(), ProjectionError> {
+    async fn prepare(&self, _: &[Arc<Event>]) -> Result<(), ProjectionError> {
         Ok(())
     }
 
-    async fn write(&self, connection: &mut PgConnection, events: &[Event], (): ()) -> Result<(), ProjectionError> {
+    async fn write(&self, connection: &mut PgConnection, events: &[Arc<Event>], (): ()) -> Result<(), ProjectionError> {
         let before = statuses_before(connection, events).await?;
         let rows = rows(before, events);
         store(connection, &rows).await
@@ -55,7 +56,7 @@ pub struct StatusChange {
 }
 
 /// The changes among `events`, where `statuses` has each account's status before its first event here. Pure.
-pub(crate) fn rows(mut statuses: HashMap<Uuid, AccountStatus>, events: &[Event]) -> Vec<StatusChange> {
+pub(crate) fn rows(mut statuses: HashMap<Uuid, AccountStatus>, events: &[Arc<Event>]) -> Vec<StatusChange> {
     let mut rows = Vec::new();
     for event in events {
         let Some(body) = event.account() else { continue };
@@ -123,7 +124,7 @@ fn extra_data(event: &AccountEvent) -> Value {
 /// Each account's status before its first event in the batch, as this table has it.
 async fn statuses_before(
     connection: &mut PgConnection,
-    events: &[Event],
+    events: &[Arc<Event>],
 ) -> Result<HashMap<Uuid, AccountStatus>, ProjectionError> {
     let mut first: HashMap<Uuid, i64> = HashMap::new();
     for event in events {

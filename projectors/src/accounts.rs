@@ -1,6 +1,7 @@
 //! `accounts`: one row per account, as its newest event leaves it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -29,11 +30,11 @@ impl Projection for Accounts {
     const SHAPE: Shape = Shape::Row;
     const TABLES: Tables = Tables::Postgres(&["accounts"]);
 
-    async fn prepare(&self, _: &[Event]) -> Result<(), ProjectionError> {
+    async fn prepare(&self, _: &[Arc<Event>]) -> Result<(), ProjectionError> {
         Ok(())
     }
 
-    async fn write(&self, connection: &mut PgConnection, events: &[Event], (): ()) -> Result<(), ProjectionError> {
+    async fn write(&self, connection: &mut PgConnection, events: &[Arc<Event>], (): ()) -> Result<(), ProjectionError> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
         let known = load(connection, &ids).await?;
         let rows = fold(known, events)?;
@@ -79,7 +80,10 @@ impl Versioned for AccountRow {
 }
 
 /// The rows that `events` change, from the rows as they are. Pure.
-pub(crate) fn fold(known: HashMap<Uuid, AccountRow>, events: &[Event]) -> Result<Vec<AccountRow>, ProjectionError> {
+pub(crate) fn fold(
+    known: HashMap<Uuid, AccountRow>,
+    events: &[Arc<Event>],
+) -> Result<Vec<AccountRow>, ProjectionError> {
     fold_rows(known, events, |row, event| match (row, event.account()) {
         (None, Some(body)) => create(event, body).ok_or(ProjectionError::Unfounded { stream: event.id }),
         (Some(row), Some(body)) => Ok(apply(row, event, body)),

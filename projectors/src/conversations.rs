@@ -5,6 +5,7 @@
 //! minimum or a maximum: when it began, when it last changed, which message is the newest.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -34,18 +35,18 @@ impl Projection for Conversations {
     const SHAPE: Shape = Shape::Fold;
     const TABLES: Tables = Tables::Postgres(&["conversations"]);
 
-    async fn prepare(&self, _: &[Event]) -> Result<(), ProjectionError> {
+    async fn prepare(&self, _: &[Arc<Event>]) -> Result<(), ProjectionError> {
         Ok(())
     }
 
-    async fn write(&self, connection: &mut PgConnection, events: &[Event], (): ()) -> Result<(), ProjectionError> {
+    async fn write(&self, connection: &mut PgConnection, events: &[Arc<Event>], (): ()) -> Result<(), ProjectionError> {
         let known = load(connection, &self.rows_of(events)).await?;
         let rows = fold(known, events)?;
         store(connection, &rows).await
     }
 
-    fn rows_of(&self, events: &[Event]) -> Vec<Uuid> {
-        let mut rows: Vec<Uuid> = events.iter().filter_map(subject).map(|subject| subject.id()).collect();
+    fn rows_of(&self, events: &[Arc<Event>]) -> Vec<Uuid> {
+        let mut rows: Vec<Uuid> = events.iter().filter_map(|event| subject(event)).map(|subject| subject.id()).collect();
         rows.sort_unstable();
         rows.dedup();
         rows
@@ -173,7 +174,7 @@ fn subject(event: &Event) -> Option<Subject<'_>> {
 /// The rows that `events` change, from the rows as they are. Pure.
 pub(crate) fn fold(
     known: HashMap<Uuid, ConversationRow>,
-    events: &[Event],
+    events: &[Arc<Event>],
 ) -> Result<Vec<ConversationRow>, ProjectionError> {
     let mut rows: BTreeMap<Uuid, (ConversationRow, bool)> =
         known.into_iter().map(|(id, row)| (id, (row, false))).collect();

@@ -3,6 +3,7 @@
 //! What was accepted is written once; later events change the rest, without carrying the content around.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -51,8 +52,8 @@ impl Projection for Messages {
     /// Wide rows with many indexes: half the usual keeps transactions well under 200 ms.
     const MAX_BATCH: usize = 500;
 
-    async fn prepare(&self, events: &[Event]) -> Result<Contents, ProjectionError> {
-        let (ids, sealed): (Vec<Uuid>, Vec<SealedParts>) = events.iter().filter_map(sealed_content).unzip();
+    async fn prepare(&self, events: &[Arc<Event>]) -> Result<Contents, ProjectionError> {
+        let (ids, sealed): (Vec<Uuid>, Vec<SealedParts>) = events.iter().filter_map(|event| sealed_content(event)).unzip();
         let opened = self.keys.open_all(&sealed).await?;
         let unopened = opened.iter().filter(|opened| matches!(opened, Opened::Sealed)).count();
         self.unopened.add(unopened as u64);
@@ -66,7 +67,7 @@ impl Projection for Messages {
     async fn write(
         &self,
         connection: &mut PgConnection,
-        events: &[Event],
+        events: &[Arc<Event>],
         contents: Contents,
     ) -> Result<(), ProjectionError> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
@@ -124,7 +125,7 @@ impl Versioned for MessageRow {
 /// The rows that `events` change, from the rows as they are. Pure.
 pub(crate) fn fold(
     known: HashMap<Uuid, MessageRow>,
-    events: &[Event],
+    events: &[Arc<Event>],
     contents: &HashMap<Uuid, Value>,
 ) -> Result<Vec<MessageRow>, ProjectionError> {
     fold_rows(known, events, |row, event| match (row, event.message()) {

@@ -1,6 +1,7 @@
 //! The three shapes of a projection, and the guards that go with them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -29,7 +30,7 @@ pub(crate) trait Versioned {
 /// the row before it, which is `None` for a stream's first event. Pure.
 pub(crate) fn fold_rows<R: Versioned>(
     known: HashMap<Uuid, R>,
-    events: &[Event],
+    events: &[Arc<Event>],
     mut apply: impl FnMut(Option<R>, &Event) -> Result<R, ProjectionError>,
 ) -> Result<Vec<R>, ProjectionError> {
     // In the order of the ids: statements take their locks in one order.

@@ -2,6 +2,7 @@
 //! messages, transitions are inserted before the facts that vouch for them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use clickhouse::Row;
@@ -26,7 +27,7 @@ impl AccountFacts {
         Self { facts }
     }
 
-    async fn load(&self, events: &[Event]) -> Result<HashMap<Uuid, AccountFact>, ProjectionError> {
+    async fn load(&self, events: &[Arc<Event>]) -> Result<HashMap<Uuid, AccountFact>, ProjectionError> {
         if events.is_empty() {
             return Ok(HashMap::new());
         }
@@ -54,14 +55,14 @@ impl Projection for AccountFacts {
     const MAX_BATCH: usize = 4_000;
     const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
 
-    async fn prepare(&self, events: &[Event]) -> Result<(), ProjectionError> {
+    async fn prepare(&self, events: &[Arc<Event>]) -> Result<(), ProjectionError> {
         let known = self.load(events).await?;
         let (facts, transitions) = fold(known, events)?;
         self.facts.insert("account_transitions", &transitions).await?;
         self.facts.insert("account_status_facts", &facts).await
     }
 
-    async fn write(&self, _: &mut PgConnection, _: &[Event], (): ()) -> Result<(), ProjectionError> {
+    async fn write(&self, _: &mut PgConnection, _: &[Arc<Event>], (): ()) -> Result<(), ProjectionError> {
         Ok(())
     }
 }
@@ -113,7 +114,7 @@ impl Versioned for AccountFact {
 /// The facts and transitions that `events` make, from the facts as they are. Pure.
 fn fold(
     known: HashMap<Uuid, AccountFact>,
-    events: &[Event],
+    events: &[Arc<Event>],
 ) -> Result<(Vec<AccountFact>, Vec<AccountTransition>), ProjectionError> {
     let mut transitions = Vec::new();
     let facts = fold_rows(known, events, |before, event| {

@@ -46,7 +46,7 @@ impl MessageFacts {
 
     /// The facts of the messages that `events` are about. A message whose first event is among them needs none: where it
     /// is stored already, the same rows are written again.
-    async fn load(&self, events: &[Event]) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
+    async fn load(&self, events: &[Arc<Event>]) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
         let mut known = HashMap::new();
         let mut seen = BTreeSet::new();
         let mut unknown = Vec::new();
@@ -66,7 +66,7 @@ impl MessageFacts {
         Ok(known)
     }
 
-    async fn lookup(&self, events: &[&Event], by_birth: bool) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
+    async fn lookup(&self, events: &[&Arc<Event>], by_birth: bool) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
         let keys = || events.iter().filter_map(|event| Some((*event, event.message()?)));
         let messages: BTreeSet<Uuid> = keys().map(|(event, _)| event.id).collect();
         if messages.is_empty() {
@@ -132,7 +132,7 @@ impl Projection for MessageFacts {
     const FILL_BATCH: usize = 20_000;
     const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
 
-    async fn prepare(&self, events: &[Event]) -> Result<BTreeSet<DirtyHour>, ProjectionError> {
+    async fn prepare(&self, events: &[Arc<Event>]) -> Result<BTreeSet<DirtyHour>, ProjectionError> {
         let known = self.load(events).await?;
         let changes = fold(known, events)?;
         self.facts.insert("message_transitions", &changes.transitions).await?;
@@ -146,7 +146,7 @@ impl Projection for MessageFacts {
     async fn write(
         &self,
         connection: &mut PgConnection,
-        _: &[Event],
+        _: &[Arc<Event>],
         dirty: BTreeSet<DirtyHour>,
     ) -> Result<(), ProjectionError> {
         message_stats_hourly::mark(connection, &dirty).await
@@ -231,7 +231,7 @@ pub struct Changes {
 }
 
 /// The changes of `events`, from the facts as they are. Pure.
-fn fold(known: HashMap<Uuid, MessageFact>, events: &[Event]) -> Result<Changes, ProjectionError> {
+fn fold(known: HashMap<Uuid, MessageFact>, events: &[Arc<Event>]) -> Result<Changes, ProjectionError> {
     let mut accepted: HashMap<Uuid, DateTime<Utc>> = known.iter().map(|(id, fact)| (*id, fact.accepted_at)).collect();
     let mut transitions = Vec::new();
     let facts = fold_rows(known, events, |before, event| {

@@ -1,5 +1,7 @@
 //! What Kafka did not bring is read from the log.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 use weft_log_reader::{RawEvent, Tail, read_raw_stream};
 
@@ -140,14 +142,14 @@ impl<P: Projection> Session<'_, P> {
         let (aggregate, id) = park.place.stream;
         let log = self.engine.log_of(&park.partition)?;
         let raw = read_raw_stream(log, aggregate, &id.to_string(), 1, park.place.sequence).await?;
-        let events: Vec<Event> = raw.iter().filter_map(readable).collect();
+        let events: Vec<Arc<Event>> = raw.iter().filter_map(readable).collect();
         Ok(self.projection.rows_of(&events))
     }
 }
 
-fn readable(raw: &RawEvent) -> Option<Event> {
+fn readable(raw: &RawEvent) -> Option<Arc<Event>> {
     match Event::of_log(raw) {
-        Ok(Decoded::Event(event)) => Some(Event::clone(&event)),
+        Ok(Decoded::Event(event)) => Some(event),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ mod gap;
 mod run;
 mod session;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
@@ -47,19 +48,19 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Done before the transaction begins, and again when it has to be repeated. For a store without transactions, this
     /// is where the rows are written: it must change nothing the second time.
-    fn prepare(&self, events: &[Event]) -> impl Future<Output = Result<Self::Prepared, ProjectionError>> + Send;
+    fn prepare(&self, events: &[Arc<Event>]) -> impl Future<Output = Result<Self::Prepared, ProjectionError>> + Send;
 
     /// Writes the rows, in the transaction that moves the checkpoint.
     fn write(
         &self,
         connection: &mut PgConnection,
-        events: &[Event],
+        events: &[Arc<Event>],
         prepared: Self::Prepared,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Ids of the rows that `events` of one stream are about, where the rows are of several streams (`Fold`): they are
     /// incomplete while the stream is parked.
-    fn rows_of(&self, events: &[Event]) -> Vec<Uuid> {
+    fn rows_of(&self, events: &[Arc<Event>]) -> Vec<Uuid> {
         let _ = events;
         Vec::new()
     }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use rdkafka::error::KafkaError;
 use sqlx::postgres::PgPool;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_platform::config::KafkaSection;
 use weft_platform::health::Health;
-use weft_platform::kafka::{EventConsumer, TopicPartition};
+use weft_platform::kafka::{EventConsumer, EventRecord, InvalidRecord, TopicPartition};
 
 use super::{Backoff, Gap, Projection, Session};
 use crate::checkpoint::{self, Checkpoint};
@@ -108,7 +111,7 @@ impl Engine {
             .iter()
             .map(|(partition, at)| (partition.clone(), at.next_offset))
             .collect();
-        let consumer = EventConsumer::assign_at(&self.kafka, P::NAME, &offsets)?;
+        let consumer = Arc::new(EventConsumer::assign_at(&self.kafka, P::NAME, &offsets)?);
         let mut cluster = None;
         self.stay_with::<P>(&consumer, &partitions, &mut cluster).await?;
         let mut stopped = Vec::new();
@@ -116,6 +119,9 @@ impl Engine {
             stopped.extend(session.close(&gap).await?);
         }
         self.health.ready(P::HEALTH);
+        let (sender, mut batches) = mpsc::channel(1);
+        let mut reader = JoinSet::new();
+        reader.spawn(read_ahead::<P>(Arc::clone(&consumer), sender));
         let mut told = Vec::new();
         loop {
             for stop in std::mem::take(&mut stopped) {
@@ -125,7 +131,7 @@ impl Engine {
                 self.health.failing(P::HEALTH, told.join("; "));
             }
             let records = tokio::select! {
-                records = consumer.next_records(P::MAX_BATCH, P::LINGER) => records?,
+                records = batches.recv() => records.ok_or(KafkaError::Canceled)??,
                 () = shares.changed() => return Ok(Interrupted::Shares),
             };
             self.stay_with::<P>(&consumer, &partitions, &mut cluster).await?;
@@ -148,6 +154,20 @@ impl Engine {
             *met = Some(found);
         }
         Ok(())
+    }
+}
+
+/// Reads batches ahead of the one that is being applied, until the receiver is gone; an error is the last thing it sends.
+async fn read_ahead<P: Projection>(
+    consumer: Arc<EventConsumer>,
+    batches: mpsc::Sender<Result<Vec<Result<EventRecord, InvalidRecord>>, KafkaError>>,
+) {
+    loop {
+        let records = consumer.next_records(P::MAX_BATCH, P::LINGER).await;
+        let failed = records.is_err();
+        if batches.send(records).await.is_err() || failed {
+            return;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A projection at work from its stored checkpoints on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 use weft_platform::kafka::{EventRecord, InvalidRecord, TopicPartition};
@@ -196,7 +197,7 @@ impl<'s, P: Projection> Session<'s, P> {
 /// What is done with some items.
 #[derive(Debug, Default)]
 struct Work {
-    events: Vec<Event>,
+    events: Vec<Arc<Event>>,
     parks: Vec<Park>,
     /// Streams that are parked already, and the newest of their events here.
     aside: BTreeMap<Stream, i64>,
@@ -220,7 +221,7 @@ fn sort(items: &[Item], parked: &Parked) -> Work {
             continue;
         }
         match &item.what {
-            What::Event(event) => work.events.push(Event::clone(event)),
+            What::Event(event) => work.events.push(Arc::clone(event)),
             What::Faulty(place, fault) => {
                 parked_here.insert(stream);
                 work.parks.push(Park {

@@ -1,5 +1,7 @@
 //! Another try with a parked stream.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::{DeadLetter, Fault};
@@ -40,7 +42,7 @@ pub async fn retry<P: Projection>(
             // More was put aside meanwhile.
             Ok(false) => {}
             Err(error) if error.is_deterministic() => {
-                let place = events.first().map(Event::place);
+                let place = events.first().map(|event| event.place());
                 let fault = place.map(|place| Fault::of(&place, &error)).ok_or(error)?;
                 return failed(engine, &letter, fault).await;
             }
@@ -54,7 +56,7 @@ async fn attempt<P: Projection>(
     engine: &Engine,
     projection: &P,
     letter: &DeadLetter,
-    events: &[Event],
+    events: &[Arc<Event>],
 ) -> Result<bool, ProjectionError> {
     let prepared = projection.prepare(events).await?;
     let mut transaction = engine.pool.begin().await?;
@@ -76,7 +78,7 @@ async fn attempt<P: Projection>(
 }
 
 /// The events that were put aside; or what is wrong with the first that is.
-async fn put_aside(engine: &Engine, letter: &DeadLetter) -> Result<Result<Vec<Event>, Fault>, ProjectionError> {
+async fn put_aside(engine: &Engine, letter: &DeadLetter) -> Result<Result<Vec<Arc<Event>>, Fault>, ProjectionError> {
     let raw = weft_log_reader::read_raw_stream(
         engine.log_of(&letter.partition)?,
         &letter.aggregate_type,
@@ -95,7 +97,7 @@ async fn put_aside(engine: &Engine, letter: &DeadLetter) -> Result<Result<Vec<Ev
     let mut events = Vec::with_capacity(raw.len());
     for event in &raw {
         match Event::of_log(event).map_err(ProjectionError::LogStopped)? {
-            Decoded::Event(event) => events.push(Event::clone(&event)),
+            Decoded::Event(event) => events.push(event),
             Decoded::Undecodable(place, error) => return Ok(Err(Fault::of_payload(&place, &error))),
             Decoded::Foreign => {}
         }

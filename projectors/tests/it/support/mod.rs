@@ -5,6 +5,8 @@ pub(crate) mod log;
 pub(crate) mod running;
 pub(crate) mod stores;
 
+use std::sync::Arc;
+
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use weft_platform::config::KeysSection;
@@ -22,9 +24,9 @@ pub(crate) fn keyless() -> KeyStore {
     KeyStore::without_access(&KeysSection::default()).unwrap()
 }
 
-pub(crate) fn decode(record: &EventRecord) -> Event {
+pub(crate) fn decode(record: &EventRecord) -> Arc<Event> {
     match Event::decode(record).unwrap() {
-        Decoded::Event(event) => Event::clone(&event),
+        Decoded::Event(event) => event,
         other => panic!("{other:?}"),
     }
 }
