@@ -70,29 +70,27 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each group has databases of its own: what one wrote is not what the next reads.
 async fn all(arguments: &Arguments, config: &Config) -> Result<Vec<Benchmark>, Failure> {
     let mut benchmarks = Vec::new();
     if arguments.wants(&["P1", "P1_32", "P1_full", "P1_stock"]) {
-        let databases = Databases::create(config).await?;
-        let measured = Box::pin(append::run(arguments, &databases)).await;
-        databases.drop().await?;
-        benchmarks.extend(measured?);
+        benchmarks.extend(apart(config, async |databases| append::run(arguments, databases).await).await?);
     }
     if arguments.wants(&["P1_http"]) {
-        let databases = Databases::create(config).await?;
-        let measured = Box::pin(http::run(arguments, &databases)).await;
-        databases.drop().await?;
-        benchmarks.push(measured?);
+        benchmarks.push(apart(config, async |databases| http::run(arguments, databases).await).await?);
     }
     if arguments.wants(&["P2"]) {
-        benchmarks.push(import::run(arguments, databases).await?);
+        benchmarks.push(apart(config, async |databases| import::run(arguments, databases).await).await?);
     }
     if arguments.wants(&["P3", "P4", "P5", "P9"]) {
-        let databases = Databases::create(config).await?;
-        let measured = Box::pin(pipeline::run(arguments, &databases)).await;
-        databases.drop().await?;
-        benchmarks.extend(measured?);
+        benchmarks.extend(apart(config, async |databases| pipeline::run(arguments, databases).await).await?);
     }
     Ok(benchmarks)
+}
+
+/// Measures in databases of its own: what one group wrote is not what the next reads.
+async fn apart<T>(config: &Config, measure: impl AsyncFnOnce(&Databases) -> Result<T, Failure>) -> Result<T, Failure> {
+    let databases = Databases::create(config).await?;
+    let measured = Box::pin(measure(&databases)).await;
+    databases.drop().await?;
+    measured
 }

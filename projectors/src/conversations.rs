@@ -46,7 +46,11 @@ impl Projection for Conversations {
     }
 
     fn rows_of(&self, events: &[Arc<Event>]) -> Vec<Uuid> {
-        let mut rows: Vec<Uuid> = events.iter().filter_map(|event| subject(event)).map(|subject| subject.id()).collect();
+        let mut rows: Vec<Uuid> = events
+            .iter()
+            .filter_map(|event| subject(event))
+            .map(|subject| subject.id())
+            .collect();
         rows.sort_unstable();
         rows.dedup();
         rows

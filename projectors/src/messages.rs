@@ -53,7 +53,8 @@ impl Projection for Messages {
     const MAX_BATCH: usize = 500;
 
     async fn prepare(&self, events: &[Arc<Event>]) -> Result<Contents, ProjectionError> {
-        let (ids, sealed): (Vec<Uuid>, Vec<SealedParts>) = events.iter().filter_map(|event| sealed_content(event)).unzip();
+        let (ids, sealed): (Vec<Uuid>, Vec<SealedParts>) =
+            events.iter().filter_map(|event| sealed_content(event)).unzip();
         let opened = self.keys.open_all(&sealed).await?;
         let unopened = opened.iter().filter(|opened| matches!(opened, Opened::Sealed)).count();
         self.unopened.add(unopened as u64);

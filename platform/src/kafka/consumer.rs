@@ -28,6 +28,8 @@ pub struct EventConsumer {
 
 /// Of one question to a broker.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A batch ends with the record whose payload passes this.
+const BATCH_BYTES: usize = 32 << 20;
 
 /// What went wrong with one read.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +154,8 @@ impl EventConsumer {
             .create()
     }
 
-    /// The next events: waits for the first, then takes what has arrived, at most `max` and no longer than `linger`.
+    /// The next events: waits for the first, then takes what has arrived, at most `max` and about `BATCH_BYTES`, and no
+    /// longer than `linger`.
     /// Broker outages are waited out inside. A record that is none of ours loses what was read before it: the caller
     /// starts again from its own offsets.
     pub async fn next_batch(&self, max: usize, linger: Duration) -> Result<Vec<EventRecord>, ConsumeError> {
@@ -198,9 +201,9 @@ impl EventConsumer {
         linger: Duration,
         read: impl Fn(&BorrowedMessage<'_>) -> T,
     ) -> Result<Vec<T>, KafkaError> {
-        let mut batch = Vec::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut deadline: Option<Instant> = None;
-        while batch.len() < max {
+        while batch.len() < max && bytes < BATCH_BYTES {
             let message = match deadline {
                 None => self.consumer.recv().await,
                 Some(deadline) => match timeout_at(deadline, self.consumer.recv()).await {
@@ -210,6 +213,7 @@ impl EventConsumer {
             };
             match message {
                 Ok(message) => {
+                    bytes += message.payload_len();
                     batch.push(read(&message));
                     deadline.get_or_insert_with(|| Instant::now() + linger);
                 }

@@ -66,7 +66,11 @@ impl MessageFacts {
         Ok(known)
     }
 
-    async fn lookup(&self, events: &[&Arc<Event>], by_birth: bool) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
+    async fn lookup(
+        &self,
+        events: &[&Arc<Event>],
+        by_birth: bool,
+    ) -> Result<HashMap<Uuid, MessageFact>, ProjectionError> {
         let keys = || events.iter().filter_map(|event| Some((*event, event.message()?)));
         let messages: BTreeSet<Uuid> = keys().map(|(event, _)| event.id).collect();
         if messages.is_empty() {
@@ -127,8 +131,8 @@ impl Projection for MessageFacts {
     const AGGREGATES: &'static [&'static str] = &["message"];
     const SHAPE: Shape = Shape::Row;
     const TABLES: Tables = Tables::Facts(&["message_facts", "message_transitions", "message_stats_hourly"]);
-    /// Few large inserts: each makes a part that ClickHouse has to merge.
-    const MAX_BATCH: usize = 10_000;
+    /// Few large inserts: each makes a part that ClickHouse has to merge, and costs as much as 10,000 rows do.
+    const MAX_BATCH: usize = 40_000;
     const FILL_BATCH: usize = 20_000;
     const LINGER: std::time::Duration = std::time::Duration::from_millis(250);
 
