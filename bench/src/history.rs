@@ -54,6 +54,11 @@ impl History {
         Ok(Self { clock, lanes })
     }
 
+    /// Whose messages they are.
+    pub(crate) fn senders(&self) -> impl Iterator<Item = (TenantId, AccountId)> {
+        self.lanes.iter().map(|lane| (lane.tenant_id, lane.account_id))
+    }
+
     /// The events of some messages that live together, in the order in which they happen.
     pub(crate) fn rows(&self, messages: usize) -> Vec<EventRow> {
         let lives: Vec<_> = (0..messages)

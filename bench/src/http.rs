@@ -13,10 +13,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
+use uuid::Uuid;
 use weft_command_api::{CommandState, router};
+use weft_domain::TenantId;
 use weft_log_writer::Executor;
 use weft_platform::clock::Clock;
 use weft_platform::config::{Config, Secret, StaticToken};
@@ -79,7 +81,7 @@ pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<
 }
 
 /// The command API with a token for each of the workload's tenants: the tenant's id.
-fn api(config: &Config, executor: &Executor, workload: &Workload) -> Router {
+pub(crate) fn api(config: &Config, executor: &Executor, workload: &Workload) -> Router {
     let tokens: Vec<StaticToken> = workload
         .tenants()
         .map(|tenant_id| StaticToken {
@@ -104,7 +106,7 @@ fn api(config: &Config, executor: &Executor, workload: &Workload) -> Router {
     envelope(router(state).0, EnvelopeConfig { clock, http })
 }
 
-async fn serve(router: Router) -> Result<SocketAddr, Failure> {
+pub(crate) async fn serve(router: Router) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -153,27 +155,48 @@ async fn through_http(
     .await
 }
 
+/// A command for the API.
+pub(crate) struct Command {
+    pub(crate) path: &'static str,
+    /// Also the caller's token.
+    pub(crate) tenant_id: TenantId,
+    /// Also the idempotency key.
+    pub(crate) id: Uuid,
+    /// JSON.
+    pub(crate) body: String,
+}
+
 /// Four of five accept a message, one creates an account.
-fn request(workload: &Workload, requests: Requests) -> Result<Request<Full<Bytes>>, Failure> {
+pub(crate) fn command(workload: &Workload) -> Command {
     let (number, tenant_id, account_id) = workload.turn();
     let id = Clock::system().new_id();
     let (path, body) = if number.is_multiple_of(5) {
-        ("/api/v1/accounts", json!({"account_name": id}))
+        ("/api/v1/accounts", format!(r#"{{"account_name":"{id}"}}"#))
     } else {
-        let content = json!({"text": "您好，您预订的沙发已经到店，明天上午九点到十一点送货，请保持电话畅通。"});
-        let body = json!({
-            "account_id": account_id, "conversation_id": "S:1688850000000001", "message_type": "text", "content": content,
-        });
+        let body = format!(
+            r#"{{"account_id":"{account_id}","conversation_id":"S:1688850000000001","message_type":"text",
+"content":{{"text":"您好，您预订的沙发已经到店，明天上午九点到十一点送货，请保持电话畅通。"}}}}"#
+        );
         ("/api/v1/messages/send", body)
     };
+    Command {
+        path,
+        tenant_id,
+        id,
+        body,
+    }
+}
+
+fn request(workload: &Workload, requests: Requests) -> Result<Request<Full<Bytes>>, Failure> {
+    let command = command(workload);
     let path = match requests {
-        Requests::Commands => path,
+        Requests::Commands => command.path,
         Requests::Echo => "/",
     };
     Ok(Request::post(path)
         .header("host", "127.0.0.1")
         .header("content-type", "application/json")
-        .header("authorization", format!("Bearer {tenant_id}"))
-        .header("idempotency-key", id.to_string())
-        .body(Full::from(serde_json::to_vec(&body)?))?)
+        .header("authorization", format!("Bearer {}", command.tenant_id))
+        .header("idempotency-key", command.id.to_string())
+        .body(Full::from(command.body))?)
 }

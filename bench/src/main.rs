@@ -3,10 +3,13 @@
 mod append;
 mod copy;
 mod database;
+mod growth;
 mod history;
 mod http;
 mod import;
 mod load;
+mod open_loop;
+mod overload;
 mod peers;
 mod pgbench;
 mod pipeline;
@@ -39,6 +42,9 @@ struct Arguments {
     /// Only these, by their ids
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Events of P11's large log; beyond ten million without the read models (P4)
+    #[arg(long, default_value_t = 10_000_000)]
+    log_events: usize,
     #[arg(long, default_value = "bench/report.json")]
     report: std::path::PathBuf,
 }
@@ -49,6 +55,8 @@ impl Arguments {
         self.only.is_empty() || self.only.iter().any(|only| ids.contains(&only.as_str()))
     }
 }
+
+const P11: &[&str] = &["P11", "P11_P1", "P11_P3", "P11_P4"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -63,7 +71,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let benchmarks = all(arguments, &Config::load(None)?).await?;
+    let config = Config::load(None)?;
+    if arguments.wants(P11) {
+        growth::check_space(&config, arguments.log_events).await?;
+    }
+    let benchmarks = all(arguments, &config).await?;
     report::print(&benchmarks);
     report::write(&arguments.report, &benchmarks)?;
     println!("written to {}", arguments.report.display());
@@ -78,11 +90,17 @@ async fn all(arguments: &Arguments, config: &Config) -> Result<Vec<Benchmark>, F
     if arguments.wants(&["P1_http"]) {
         benchmarks.push(apart(config, async |databases| http::run(arguments, databases).await).await?);
     }
+    if arguments.wants(&["overload"]) {
+        benchmarks.push(apart(config, async |databases| overload::run(arguments, databases).await).await?);
+    }
     if arguments.wants(&["P2"]) {
         benchmarks.push(apart(config, async |databases| import::run(arguments, databases).await).await?);
     }
     if arguments.wants(&["P3", "P4", "P5", "P9"]) {
         benchmarks.extend(apart(config, async |databases| pipeline::run(arguments, databases).await).await?);
+    }
+    if arguments.wants(P11) {
+        benchmarks.extend(apart(config, async |databases| growth::run(arguments, databases).await).await?);
     }
     Ok(benchmarks)
 }

@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use weft_domain::LogOrder;
 use weft_log_writer::testing::TestTopics;
 use weft_log_writer::{Executor, relay};
 use weft_platform::clock::Clock;
@@ -33,13 +34,13 @@ const EVENTS_PER_SECOND: usize = 30_000;
 const PAGE: i64 = 5_000;
 
 /// Topics of one round, deleted with this.
-struct Topics {
-    kafka: KafkaSection,
+pub(crate) struct Topics {
+    pub(crate) kafka: KafkaSection,
     _topics: TestTopics,
 }
 
 impl Topics {
-    async fn create(kafka: &KafkaSection) -> Self {
+    pub(crate) async fn create(kafka: &KafkaSection) -> Self {
         let mut kafka = kafka.clone();
         kafka.topic_prefix = format!("bench_{}.events.", Clock::system().new_id().simple());
         Self {
@@ -50,11 +51,12 @@ impl Topics {
 }
 
 /// A log that is full, and what reads it.
-struct Pipeline {
-    config: Config,
-    log: PgPool,
-    executor: Executor,
-    events: usize,
+pub(crate) struct Pipeline {
+    pub(crate) config: Config,
+    pub(crate) log: PgPool,
+    pub(crate) executor: Executor,
+    /// That a round carries.
+    pub(crate) events: usize,
 }
 
 pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<Vec<Benchmark>, Failure> {
@@ -145,12 +147,10 @@ impl Pipeline {
     }
 
     /// From the relay's start to the checkpoint behind the last event.
-    async fn relay_all(&self, topics: &Topics) -> Result<Round, Failure> {
+    pub(crate) async fn relay_all(&self, topics: &Topics) -> Result<Round, Failure> {
         let mut config = self.config.clone();
         config.kafka = topics.kafka.clone();
-        let last: i64 = sqlx::query_scalar("select max(position) from events")
-            .fetch_one(&self.log)
-            .await?;
+        let last = head(&self.log).await?.position;
         let shutdown = CancellationToken::new();
         let began = Instant::now();
         let relay = tokio::spawn(relay::run(
@@ -236,7 +236,8 @@ impl Pipeline {
         let (mut ours, mut peer) = (Vec::new(), Vec::new());
         for round in 0..=arguments.rounds {
             reset(world, "messages").await?;
-            let one = self.project(world, &Messages::new(world.keys.clone())).await?;
+            let messages = Messages::new(world.keys.clone());
+            let one = self.project(world, &messages, self.events).await?;
             raw.reset().await?;
             let began = Instant::now();
             raw.run(&world.config.kafka, self.events, Messages::MAX_BATCH).await?;
@@ -276,7 +277,7 @@ impl Pipeline {
             let before = clickhouse.inserted().await?;
             // A new one each time: it remembers what it has written.
             let projection = MessageFacts::new(world.facts(Generation::FIRST));
-            let one = self.project(world, &projection).await?;
+            let one = self.project(world, &projection, self.events).await?;
             let rows = (clickhouse.inserted().await? - before) as usize;
             let facts = rows.checked_sub(self.events).ok_or("fewer rows than events")?;
             let one = Round {
@@ -349,13 +350,18 @@ impl Pipeline {
         })
     }
 
-    /// From the projection's start to its checkpoints behind the last event.
-    async fn project<P: Projection>(&self, world: &Arc<World>, projection: &P) -> Result<Round, Failure> {
+    /// From the projection's start to its checkpoints behind the last of all that the topics hold.
+    pub(crate) async fn project<P: Projection>(
+        &self,
+        world: &Arc<World>,
+        projection: &P,
+        all: usize,
+    ) -> Result<Round, Failure> {
         let engine = world.engine(Generation::FIRST)?;
         let shutdown = CancellationToken::new();
         let began = Instant::now();
         let done = async {
-            while applied(&engine.pool, P::NAME).await? < self.events as i64 {
+            while applied(&engine.pool, P::NAME).await? < all as i64 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Ok::<_, Failure>(self.rate(began))
@@ -386,6 +392,21 @@ impl Pipeline {
         shutdown.cancel();
         Ok(running.await??)
     }
+}
+
+/// The newest event of a log.
+pub(crate) async fn head(log: &PgPool) -> Result<LogOrder, Failure> {
+    let (epoch, transaction_id, position) = sqlx::query_as(
+        "select epoch, transaction_id::text::bigint, position from events
+         order by epoch desc, events.transaction_id desc, position desc limit 1",
+    )
+    .fetch_one(log)
+    .await?;
+    Ok(LogOrder {
+        epoch,
+        transaction_id,
+        position,
+    })
 }
 
 /// Events of the message topics that a projection is behind.

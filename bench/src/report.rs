@@ -18,7 +18,12 @@ pub(crate) struct Side {
     pub(crate) per_second: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
+    /// Of what was refused, where something was meant to be.
+    pub(crate) refusal_p99_ms: Option<f64>,
 }
+
+/// Whoever is refused is told within this.
+const REFUSED_WITHIN_MS: f64 = 50.0;
 
 impl Side {
     pub(crate) fn of(rounds: &[Round]) -> Self {
@@ -36,6 +41,7 @@ impl Side {
             per_second: rates.get(rates.len() / 2).copied().unwrap_or_default(),
             p50_ms: at(0.5),
             p99_ms: at(0.99),
+            refusal_p99_ms: None,
         }
     }
 }
@@ -65,6 +71,7 @@ impl Benchmark {
         self.ratio() >= self.goal
             && self.least.is_none_or(|least| self.ours.per_second >= least)
             && self.most_p99_ms.is_none_or(|most| self.ours.p99_ms < most)
+            && self.ours.refusal_p99_ms.is_none_or(|p99| p99 <= REFUSED_WITHIN_MS)
     }
 }
 
@@ -89,6 +96,12 @@ pub(crate) fn print(benchmarks: &[Benchmark]) {
     }
     for benchmark in benchmarks {
         println!("{}: {}; peer: {}", benchmark.id, benchmark.what, benchmark.peer_what);
+        if let Some(p99) = benchmark.ours.refusal_p99_ms {
+            println!(
+                "{}: p99 of refusals {p99:.2} ms, at most {REFUSED_WITHIN_MS} ms",
+                benchmark.id
+            );
+        }
     }
 }
 
@@ -109,6 +122,7 @@ pub(crate) fn write(path: &Path, benchmarks: &[Benchmark]) -> std::io::Result<()
                 "unit": benchmark.unit,
                 "p50_ms": benchmark.ours.p50_ms,
                 "p99_ms": benchmark.ours.p99_ms,
+                "refusal_p99_ms": benchmark.ours.refusal_p99_ms,
             })
         })
         .collect();

@@ -9,7 +9,8 @@ use weft_domain::{AccountId, ActorType, MessageId, Metadata, TenantId};
 use weft_log_writer::{CallOptions, Idempotency, IfMatch};
 use weft_platform::http::{CallContext, Permission, Problem, QueryParams, malformed, parse_uuid};
 
-use crate::refusal::{account_not_found, message_not_found};
+use crate::admission::Admitted;
+use crate::refusal::{account_not_found, message_not_found, overloaded};
 use crate::state::CommandState;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -24,13 +25,20 @@ pub(crate) struct CommandCall {
     /// Method and path as the router has it, and as it came: the scope of the key.
     route: String,
     path: String,
+    _admitted: Admitted,
 }
 
 impl FromRequestParts<CommandState> for CommandCall {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &CommandState) -> Result<Self, Problem> {
+        // What cannot be taken is refused before it costs anything: its body is not read.
+        let admitted = state.admission.enter().ok_or_else(overloaded)?;
         let context = state.authenticator.authenticate(&parts.headers)?;
+        let tenant_id = TenantId(context.tenant_id);
+        if state.executor(tenant_id).is_overloaded(tenant_id) {
+            return Err(overloaded());
+        }
         // No command has query parameters: one that was meant for the body must not go unnoticed.
         QueryParams::parse(parts.uri.query()).finish()?;
         let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -40,6 +48,7 @@ impl FromRequestParts<CommandState> for CommandCall {
             idempotency_key: idempotency_key(&parts.headers)?,
             route: format!("{} {matched}", parts.method),
             path: parts.uri.path().to_owned(),
+            _admitted: admitted,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The REST commands: one per file, each from its request to its answer. And the ingress of WeCom's callbacks.
 
 mod accounts;
+mod admission;
 mod body;
 mod call;
 mod callbacks;

@@ -120,12 +120,7 @@ pub(crate) fn problem_of<E: Refusal>(error: ExecuteError<E>) -> Problem {
             ClaimKind::InstanceGuid | ClaimKind::TenantCode => defect(&claim.kind.as_str()),
         },
         ExecuteError::QuotaExceeded(exceeded) => quota_problem(&exceeded),
-        ExecuteError::Overloaded => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "log.unavailable",
-            "the event log has too much to do; nothing was changed: try again, a POST with the same Idempotency-Key",
-        )
-        .with_retry_after(1),
+        ExecuteError::Overloaded => overloaded(),
         ExecuteError::EventTooLarge => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "request.too_large",
@@ -154,6 +149,16 @@ pub(crate) fn problem_of<E: Refusal>(error: ExecuteError<E>) -> Problem {
         }
         ExecuteError::Corrupt(reason) => defect(&reason),
     }
+}
+
+/// More is asked than can be done.
+pub(crate) fn overloaded() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "log.unavailable",
+        "more is asked than can be done; nothing was changed: try again, a POST with the same Idempotency-Key",
+    )
+    .with_retry_after(1)
 }
 
 /// 429, with when there is room again.

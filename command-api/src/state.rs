@@ -16,6 +16,7 @@ use weft_platform::health::Health;
 use weft_platform::http::{Authenticator, CallContext, Problem};
 use weft_platform::keys::KeyStore;
 
+use crate::admission::Admission;
 use crate::refusal::{Refusal, account_not_found, message_not_found, problem_of};
 use crate::reply::Reply;
 
@@ -29,6 +30,7 @@ pub struct CommandState {
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     pub(crate) authenticator: Authenticator,
+    pub(crate) admission: Admission,
     /// Told after every callback that was stored on a log: wakes the worker that interprets them, where it is in this
     /// process. By the log's share.
     callback_stored: Vec<Arc<Notify>>,
@@ -62,6 +64,7 @@ impl CommandState {
             config,
             clock,
             authenticator,
+            admission: Admission::start(),
             callback_stored,
             tenants: Cache::new(REMEMBERED_TENANTS),
         }

@@ -50,6 +50,8 @@ pub struct LogSection {
     pub writers: usize,
     /// Commands that may wait for a writer; more are answered 503 at once.
     pub queue_commands: usize,
+    /// Also refused at once: what could not be written within this at the pace of the last batches, beyond one batch.
+    pub queue_wait_ms: u32,
     /// How long a command may wait for its writer before it is withdrawn.
     pub append_deadline_ms: u32,
     /// Memory for the folded state of streams.
@@ -73,6 +75,7 @@ impl Default for LogSection {
             statement_timeout_ms: 10_000,
             writers: 2,
             queue_commands: 4_096,
+            queue_wait_ms: 100,
             append_deadline_ms: 5_000,
             cache_bytes: 64 * 1024 * 1024,
             relay_lease_ms: 3_000,

@@ -10,7 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres};
 use tokio::sync::{Notify, OnceCell};
 use uuid::Uuid;
-use weft_domain::LogAggregate;
+use weft_domain::{LogAggregate, TenantId};
 use weft_log_reader::{LoadError, Loaded, StreamHead, heads};
 use weft_platform::clock::Clock;
 use weft_platform::config::{Config, KafkaSection};
@@ -138,6 +138,12 @@ impl Executor {
     /// Told after every append of this process: wakes the relay.
     pub fn appended(&self) -> Arc<Notify> {
         Arc::clone(&self.inner.appended)
+    }
+
+    /// Whether more waits for the tenant's writer than it can write soon: `execute` would end with `Overloaded`. To be
+    /// asked before a command costs anything.
+    pub fn is_overloaded(&self, tenant: TenantId) -> bool {
+        self.inner.writers.refuses(&tenant.to_string())
     }
 
     /// One stream's state.

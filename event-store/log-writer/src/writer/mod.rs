@@ -62,7 +62,8 @@ impl Writers {
         let tools = Arc::new(tools);
         let queues = (0..log.writers.max(1))
             .map(|_| {
-                let queue = Arc::new(Queue::new(log.queue_commands));
+                let wait = Duration::from_millis(u64::from(log.queue_wait_ms));
+                let queue = Arc::new(Queue::new(log.queue_commands, wait));
                 tokio::spawn(run(Arc::clone(&queue), Arc::clone(&tools)));
                 queue
             })
@@ -73,17 +74,25 @@ impl Writers {
         }
     }
 
+    fn queue(&self, tenant: &str) -> &Queue {
+        let mut hasher = DefaultHasher::new();
+        tenant.hash(&mut hasher);
+        &self.queues[(hasher.finish() % self.queues.len() as u64) as usize]
+    }
+
+    /// Whether a command of this tenant would be refused now.
+    pub(crate) fn refuses(&self, tenant: &str) -> bool {
+        self.queue(tenant).refuses()
+    }
+
     /// Appends `command` with others of its time. `Overloaded`, at once or at the deadline: it was not sent to Postgres.
     ///
     /// Dropping the future withdraws a command that was not sent yet; one that was sent runs to its end.
     pub(crate) async fn append(&self, tenant: &str, command: Arc<Command>) -> Result<Outcome, AppendError> {
-        let mut hasher = DefaultHasher::new();
-        tenant.hash(&mut hasher);
-        let queue = &self.queues[(hasher.finish() % self.queues.len() as u64) as usize];
         let (answer, mut answered) = oneshot::channel();
         let expires = Instant::now() + self.deadline;
         let (job, claimed) = Job::new(command, expires, answer);
-        queue.push(job)?;
+        self.queue(tenant).push(job)?;
         let lost = |_| AppendError::InDoubt("the writer ended".to_owned());
         tokio::select! {
             biased;
@@ -122,7 +131,10 @@ async fn run(queue: Arc<Queue>, tools: Arc<Tools>) {
         if jobs.is_empty() {
             continue;
         }
-        if batch::write(connection, &tools, jobs, &mut committed).await {
+        let began = Instant::now();
+        let whole = batch::write(connection, &tools, jobs, &mut committed).await;
+        queue.wrote(began.elapsed());
+        if whole {
             line.used();
         } else {
             line.cut();

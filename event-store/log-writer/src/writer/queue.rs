@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -120,21 +121,34 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Notify,
     most: usize,
+    /// What waits should be written within this.
+    wait: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     jobs: VecDeque<Job>,
     bytes: usize,
     closed: bool,
+    /// Commands that the next batch has room for, as far as is known.
+    batch: usize,
+    /// How long the last batches took, the newest counting most.
+    seconds: Option<f64>,
 }
 
 impl Queue {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, wait: Duration) -> Self {
         Self {
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting {
+                jobs: VecDeque::new(),
+                bytes: 0,
+                closed: false,
+                batch: BATCH_COMMANDS,
+                seconds: None,
+            }),
             arrived: Notify::new(),
             most,
+            wait,
         }
     }
 
@@ -162,7 +176,29 @@ impl Queue {
     }
 
     fn is_full(&self, waiting: &Waiting) -> bool {
-        waiting.jobs.len() >= self.most || waiting.bytes > QUEUE_BYTES
+        waiting.jobs.len() >= self.bound(waiting) || waiting.bytes > QUEUE_BYTES
+    }
+
+    /// Commands that can be written within `wait` at the pace of the last batches, and one batch at least: a batch that
+    /// was not full says little of how long a full one takes, so the bound is high until there is load, and falls with it.
+    fn bound(&self, waiting: &Waiting) -> usize {
+        let batches = waiting
+            .seconds
+            .map_or(f64::INFINITY, |one| self.wait.as_secs_f64() / one);
+        // A float becomes the nearest number there is.
+        ((batches.max(1.0) * waiting.batch as f64) as usize).min(self.most)
+    }
+
+    /// Whether a command would be refused now.
+    pub(super) fn refuses(&self) -> bool {
+        self.is_full(&self.lock())
+    }
+
+    /// Tells how long a batch took.
+    pub(super) fn wrote(&self, took: Duration) {
+        const NEWEST: f64 = 0.2;
+        let (mut waiting, took) = (self.lock(), took.as_secs_f64());
+        waiting.seconds = Some(waiting.seconds.map_or(took, |before| before + NEWEST * (took - before)));
     }
 
     /// Waits for commands; `false` when there will be no more.
@@ -196,12 +232,15 @@ impl Queue {
         let mut kept = VecDeque::new();
         let mut busy = HashSet::new();
         let (mut events, mut bytes) = (0, 0);
+        waiting.batch = BATCH_COMMANDS;
         while let Some(job) = waiting.jobs.pop_front() {
             let (its_events, its_bytes) = (job.command.events.len(), job.bytes);
             let full =
                 batch.len() == BATCH_COMMANDS || events + its_events > BATCH_EVENTS || bytes + its_bytes > BATCH_BYTES;
             if full && !batch.is_empty() {
                 waiting.jobs.push_front(job);
+                // Large ones: it is fewer than usual.
+                waiting.batch = batch.len();
                 break;
             }
             if job.answer.is_closed() {
