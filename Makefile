@@ -1,6 +1,6 @@
 # The work is done by infra/dev/*; `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run up serve demo test test-pg15 lint bench chaos down reset
+.PHONY: help run up serve demo test test-pg15 lint bench memory chaos down reset
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lint: ## format, clippy, generated schemas, scripts
 
 bench: ## the benchmarks, release build
 	@infra/dev/bench
+
+memory: ## each role's memory under ten minutes of load, release build (MEMORY="--minutes 5": other arguments)
+	@infra/dev/memory
 
 chaos: ## kill, stop and pause everything under load, and check every promise (CHAOS="--seed 7 --rounds 20": other arguments)
 	@infra/dev/chaos

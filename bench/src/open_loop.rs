@@ -124,7 +124,7 @@ async fn run(plan: Plan, requests: Requests) -> Result<Offered, Failure> {
         task.await??;
     }
     let mut offered = std::mem::take(&mut generator.lock().offered);
-    offered.cpu = cpu() - before;
+    offered.cpu = cpu().saturating_sub(before);
     Ok(offered)
 }
 

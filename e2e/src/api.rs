@@ -34,6 +34,16 @@ impl Api {
         }
     }
 
+    /// Where subscriptions are taken.
+    pub(crate) fn socket_url(&self) -> String {
+        format!("{}/graphql/ws", self.base.replacen("http", "ws", 1))
+    }
+
+    /// As the header has it.
+    pub(crate) fn authorization(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
     /// The answer, or why none came.
     pub async fn try_call(
         &self,

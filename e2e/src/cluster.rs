@@ -84,7 +84,18 @@ impl Cluster {
         for arguments in [["migrate"], ["topics"]] {
             cli(&world, &arguments);
         }
-        let tenant = cli(&world, &["tenant", "create", "chaos", "混沌测试"]);
+        let tenant = cli(
+            &world,
+            // A limit that no run reaches.
+            &[
+                "tenant",
+                "create",
+                "chaos",
+                "混沌测试",
+                "--max-daily-messages",
+                "10000000",
+            ],
+        );
         let limit = daily_limit.to_string();
         let limited_tenant = cli(
             &world,
@@ -216,6 +227,16 @@ impl Cluster {
         if let Some(process) = &self.members[number].process {
             process.signal(Signal::CONT);
         }
+    }
+
+    /// What each process is called, and its resident memory in MiB.
+    pub(crate) fn resident(&self) -> Vec<(String, f64)> {
+        let members = self.members.iter().enumerate();
+        let running = members.filter_map(|(number, member)| {
+            let resident = member.process.as_ref()?.resident()?;
+            Some((format!("{}-{number}", member.role), resident))
+        });
+        running.collect()
     }
 
     /// A member that ended without being asked to, and the end of its log.

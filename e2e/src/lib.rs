@@ -7,6 +7,7 @@ mod checks;
 mod cluster;
 mod history;
 mod load;
+pub mod memory;
 mod process;
 mod wait;
 mod world;

@@ -59,6 +59,17 @@ impl Process {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
+    /// Resident memory in MiB; nothing where it has ended.
+    pub(crate) fn resident(&self) -> Option<f64> {
+        let pid = self.child.id().to_string();
+        let output = Command::new("ps")
+            .args(["-o", "rss=", "-p", &pid])
+            .output()
+            .expect("ps runs");
+        let kib: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().ok()?;
+        Some(kib / 1024.0)
+    }
+
     /// Such as `Signal::STOP`; nothing where it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         // Our own child, not waited for yet, so the pid is still its.
