@@ -87,7 +87,7 @@ pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<
             refusal_p99_ms: Some(Side::of(&refused).p99_ms),
             ..Side::of(&accepted)
         },
-        peer_what: "its peak in the same round, 256 connections, the same generator",
+        peer_what: "its peak in the same round, 256 or 768 connections, the same generator",
         peer: Side::of(&peaks),
         goal: 0.9,
         least: None,

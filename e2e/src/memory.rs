@@ -86,6 +86,8 @@ pub struct Outcome {
 pub async fn run(course: Course, mut sampled: impl FnMut(Duration, &[(String, f64)])) -> Outcome {
     let options = Options {
         auto_scan: Some("100ms"),
+        // Full before the warm-up is over: what fills it later would look like a leak.
+        environment: vec![("WEFT__LOG__CACHE_BYTES", "4194304")],
         ..Options::default()
     };
     let mut cluster = Cluster::start(options, 100_000).await;
