@@ -75,7 +75,7 @@ impl Default for LogSection {
             statement_timeout_ms: 10_000,
             writers: 2,
             queue_commands: 4_096,
-            queue_wait_ms: 50,
+            queue_wait_ms: 200,
             append_deadline_ms: 5_000,
             cache_bytes: 64 * 1024 * 1024,
             relay_lease_ms: 3_000,
