@@ -29,6 +29,12 @@ pub(crate) struct ArchiveArgs {
 
 pub(crate) async fn run(args: ArchiveArgs, config: &Config) -> Result<(), Failure> {
     let month = Month::parse(&args.month).ok_or_else(|| Failure::new("--month takes a month such as 2026-03"))?;
+    if !args.output.is_dir() {
+        return Err(Failure::new(format!(
+            "--output {} is no folder: make it first",
+            args.output.display()
+        )));
+    }
     let pool = open("log.admin_url", config.log.admin_url.expose()).await?;
     let archive = Archive::begin(pool.clone(), month).await.map_err(Failure::new)?;
     if archive.state().await.map_err(Failure::new)? == State::Archived {

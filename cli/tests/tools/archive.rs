@@ -41,7 +41,7 @@ async fn old_messages(pool: &PgPool, month: &Month, count: i32) {
 async fn a_closed_month_is_archived_whatever_was_interrupted_and_weft_log_reads_it_as_before() {
     let log = TestLog::new().await;
     let pool = log.log.admin_pool().await;
-    let months = ["2026-01", "2026-02", "2026-03", "2026-04"].map(|name| Month::parse(name).unwrap());
+    let months = ["2025-01", "2025-02", "2025-03", "2025-04"].map(|name| Month::parse(name).unwrap());
     for month in &months {
         old_messages(&pool, month, 600).await;
     }
@@ -115,8 +115,16 @@ async fn a_closed_month_is_archived_whatever_was_interrupted_and_weft_log_reads_
     let (code, out, _) = said(&log.config, &["log", "tail", "-n", "3"]).await;
     assert!(code == 0 && out.lines().count() == 3, "{out}");
 
+    // One that messages are yet to be born in, also where there is none of it.
+    let (code, _, err) = call(&Month::parse("2100-01").unwrap()).await;
+    assert!(code == 1 && err.contains("2100-01 is not over"), "{err}");
+    let closed: i64 = sqlx::query_scalar("select count(*) from archive.months where month = '2100-01'")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(closed, 0);
     // A month that is needed, and one that takes nothing any more.
-    let may = Month::parse("2026-05").unwrap();
+    let may = Month::parse("2025-05").unwrap();
     old_messages(&pool, &may, 1).await;
     sqlx::query("delete from events where aggregate_id >= $1 and aggregate_id < $2 and sequence > 2")
         .bind(&may.first_id)
@@ -126,7 +134,7 @@ async fn a_closed_month_is_archived_whatever_was_interrupted_and_weft_log_reads_
         .unwrap();
     let (code, _, err) = call(&may).await;
     assert!(
-        code == 1 && err.contains("1 messages of 2026-05 have not ended"),
+        code == 1 && err.contains("1 messages of 2025-05 have not ended"),
         "{err}"
     );
     let late = sqlx::query(
@@ -136,5 +144,5 @@ async fn a_closed_month_is_archived_whatever_was_interrupted_and_weft_log_reads_
     .bind(&months[2].first_id)
     .execute(&pool)
     .await;
-    assert!(late.unwrap_err().to_string().contains("events_open_2026_03"));
+    assert!(late.unwrap_err().to_string().contains("events_open_2025_03"));
 }

@@ -109,11 +109,14 @@ impl Tail {
             (Some(_), None) => "and aggregate_type = any($5)",
             (Some(_), Some(_)) => "and aggregate_type = any($8)",
         };
-        // Ordered by the table's columns, not by those of the answer, which the index knows nothing of.
+        // Ordered by the table's columns, not by those of the answer, which the index knows nothing of. Behind subqueries,
+        // because the planner guesses from the first value alone, here "no later epoch, no rows": of a log with archived
+        // months it then reads and sorts all that is left for every page, instead of merging the tables' indexes.
         let statement = format!(
             "select {COLUMNS}
              from events
-             where (epoch, transaction_id, position) > ($1, $2::text::xid8, $3)
+             where (epoch, transaction_id, position)
+                   > ((select $1::smallint), (select $2::text::xid8), (select $3::bigint))
                and (epoch < (select identity.epoch from log_identity identity)
                     or transaction_id < pg_snapshot_xmin(pg_current_snapshot()))
                {bound} {kinds}

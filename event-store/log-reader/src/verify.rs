@@ -106,12 +106,14 @@ impl Verification {
 
     async fn read(&self) -> Result<Vec<Checked>, LoadError> {
         let after = self.last.as_ref();
+        // Behind subqueries for the planner's sake, as the tail's.
         let mut rows = sqlx::query(
             "select aggregate_type, aggregate_id, sequence, event_type, event_version, payload::text as payload,
                     epoch, transaction_id::text::bigint as transaction_id, position, tenant_id,
                     metadata ->> 'partition_key' as partition_key
              from events
-             where (aggregate_type, aggregate_id, sequence) > ($1, $2, $3)
+             where (aggregate_type, aggregate_id, sequence)
+                   > ((select $1::text), (select $2::text), (select $3::bigint))
                and (epoch, transaction_id, position) <= ($4, $5::text::xid8, $6)
              order by aggregate_type, aggregate_id, sequence limit $7",
         )

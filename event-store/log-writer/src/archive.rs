@@ -55,6 +55,10 @@ pub enum ArchiveError {
         "{open} messages of {month} have not ended, or something happened to them in the last {QUIET_DAYS} days: such as message/{example}"
     )]
     NotClosed { month: String, open: i64, example: String },
+    #[error(
+        "{0} is not over, or not for {QUIET_DAYS} days: closing it would refuse messages that are yet to be born in it"
+    )]
+    NotOver(String),
 }
 
 impl Month {
@@ -132,6 +136,7 @@ impl Archive {
         match self.state().await? {
             State::Open => {
                 self.refuse_unended().await?;
+                self.refuse_young().await?;
                 self.fence().await?;
             }
             State::Closing => {}
@@ -184,6 +189,22 @@ impl Archive {
             sqlx::query(statement).execute(&mut *transaction).await?;
         }
         Ok(transaction.commit().await?)
+    }
+
+    async fn refuse_young(&self) -> Result<(), ArchiveError> {
+        let is_over: bool = sqlx::query_scalar(
+            "select clock_timestamp() > (($1 || '-01')::date + interval '1 month') at time zone 'UTC'
+                                        + make_interval(days => $2)",
+        )
+        .bind(&self.month.name)
+        .bind(QUIET_DAYS)
+        .fetch_one(&self.pool)
+        .await?;
+        if is_over {
+            Ok(())
+        } else {
+            Err(ArchiveError::NotOver(self.month.name.clone()))
+        }
     }
 
     async fn refuse_unended(&self) -> Result<(), ArchiveError> {

@@ -42,7 +42,7 @@ pub async fn rewind(pool: &PgPool, topic_prefix: &str, from: LogOrder) -> Result
     .bind(from.epoch)
     .bind(from.transaction_id.to_string())
     // What the checkpoint names has been published.
-    .bind(from.position - 1)
+    .bind((from.position - 1).max(0))
     .fetch_one(pool)
     .await?;
     Ok(Rewound {
