@@ -7,6 +7,7 @@ use clap::Args;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use weft_domain::LogOrder;
+use weft_log_reader::newest;
 use weft_log_writer::relay;
 use weft_platform::clock::Clock;
 use weft_platform::config::Config;
@@ -42,7 +43,25 @@ async fn publish_again(from: Place, config: Config) -> Result<(), Failure> {
     let pool = log::pool(&config).await?;
     let from = from.order(&pool).await?;
     let from = from.ok_or_else(|| Failure::new("--from takes start or a log order, no time"))?;
+    let newest = newest(&pool).await.map_err(Failure::new)?;
+    if from > newest {
+        // The relay would take all that is appended below it for published.
+        return Err(Failure::new(format!(
+            "--from {} is behind the newest event of the log, {}: nothing was done",
+            shown(from),
+            shown(newest)
+        )));
+    }
     let prefix = config.kafka.topic_prefix.clone();
+    let reached = relay::lag(&pool, &prefix).await.map_err(Failure::new)?.checkpoint;
+    if from > reached && from.position > reached.position + 1 {
+        eprintln!(
+            "events behind {} and before {} were never published, and are passed over: say this again --from {0} where \
+             Kafka's consumers need them",
+            shown(reached),
+            shown(from)
+        );
+    }
     let rewound = relay::rewind(&pool, &prefix, from).await.map_err(Failure::new)?;
     outln!(
         "publication {}: from {} to {}",

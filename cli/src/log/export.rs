@@ -1,7 +1,8 @@
 //! `weft log export`: the events themselves, as they are stored.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -61,6 +62,13 @@ pub(crate) async fn run(args: ExportArgs, pool: &PgPool) -> Result<(), Failure> 
             let out = Output::new(Hashed::new(io::stdout()), false).map_err(Failure::new)?;
             export(&args, pool, out, None).await?
         }
+        // It would be replaced by a file, be it a pipe or /dev/stdout.
+        Some(path) if path.exists() && !path.is_file() => {
+            return Err(Failure::new(format!(
+                "{} is no file: name one that may be written, or redirect standard output",
+                path.display()
+            )));
+        }
         Some(path) => {
             let log_id: uuid::Uuid = sqlx::query_scalar("select log_id from log_identity")
                 .fetch_one(pool)
@@ -92,6 +100,13 @@ async fn export(
         Some(to) => to.order(pool).await?,
         None => None,
     };
+    let is_behind = match (args.from, args.to) {
+        (Place::Time(from), Some(Place::Time(to))) => from >= to,
+        _ => from.zip(to).is_some_and(|(from, to)| from > to),
+    };
+    if is_behind {
+        return Err(Failure::new("--from is behind --to: nothing lies between them"));
+    }
     let newest = newest(pool).await.map_err(Failure::new)?;
     let begin = from.map_or_else(LogOrder::default, |from| LogOrder {
         position: from.position - 1,
@@ -105,7 +120,7 @@ async fn export(
         eprintln!("going on after {} events, at {}, to {}", events, mark.after, mark.until);
     }
     let mut tail = Tail::new(pool.clone(), after).until(until);
-    let mut progress = Progress::new("exported", until.position - begin.position.max(0));
+    let mut progress = Progress::new("read", until.position - begin.position.max(0));
     loop {
         let page = tail.next_raw_page(PAGE).await.map_err(Failure::new)?;
         let Some(last) = page.last() else { break };
@@ -210,18 +225,29 @@ impl Part {
 
     /// The file behind what an interrupted call of the same kind had settled, or an empty one.
     fn open(&mut self) -> io::Result<Hashed<File>> {
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.unfinished)?;
+        // Until the process ends: two that wrote it at once would mix their lines.
+        let inode = file.metadata()?.ino();
+        let locked = match file.try_lock() {
+            // Else it has just got its name from the other one.
+            Ok(()) => fs::metadata(&self.unfinished).is_ok_and(|named| named.ino() == inode),
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => return Err(error),
+        };
+        if !locked {
+            return Err(io::Error::other("another export writes it: wait until that has ended"));
+        }
         let mark = fs::read(&self.marked).ok();
         let mark = mark.and_then(|mark| serde_json::from_slice::<Mark>(&mark).ok());
-        let mark = mark.filter(|mark| mark.call == self.call);
-        let long_enough = |mark: &Mark| fs::metadata(&self.unfinished).is_ok_and(|file| file.len() >= mark.bytes);
-        self.mark = mark.filter(long_enough);
-        let Some(mark) = &self.mark else {
-            let file = File::create(&self.unfinished)?;
-            self.file = Some(file.try_clone()?);
-            return Ok(Hashed::new(file));
-        };
-        let mut file = File::options().read(true).write(true).open(&self.unfinished)?;
-        file.set_len(mark.bytes)?;
+        let length = file.metadata()?.len();
+        self.mark = mark.filter(|mark| mark.call == self.call && mark.bytes <= length);
+        let begun = self.mark.as_ref().map_or(0, |mark| mark.bytes);
+        file.set_len(begun)?;
         let mut hash = Sha256::new();
         let mut chunk = vec![0; 1 << 16];
         loop {
@@ -236,7 +262,7 @@ impl Part {
         Ok(Hashed {
             out: file,
             hash,
-            bytes: mark.bytes,
+            bytes: begun,
         })
     }
 

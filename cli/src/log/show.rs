@@ -4,6 +4,7 @@ use clap::Args;
 use sqlx::PgPool;
 use weft_log_reader::{RawEvent, read_raw_stream};
 use weft_platform::config::Config;
+use weft_platform::kafka::AGGREGATES;
 
 use super::{Failure, line, pool};
 
@@ -28,7 +29,11 @@ pub(crate) async fn run(args: ShowArgs, logs: &[Config]) -> Result<(), Failure> 
             return Ok(());
         }
     }
-    Err(Failure::new(format!("there is no stream {}", args.stream)))
+    Err(Failure::new(format!(
+        "there is no stream {}: say its id, or one of {} before it, as in message/<id>; weft log tail prints streams",
+        args.stream,
+        AGGREGATES.join(", ")
+    )))
 }
 
 /// Whether there is anything to print.
@@ -72,7 +77,7 @@ async fn stream(named: &str, pool: &PgPool) -> Result<Option<(String, String)>, 
         "select aggregate_type from unnest($1::text[]) as known (aggregate_type)
          where exists (select from events e where e.aggregate_type = known.aggregate_type and e.aggregate_id = $2)",
     )
-    .bind(weft_platform::kafka::AGGREGATES)
+    .bind(AGGREGATES)
     .bind(named)
     .fetch_optional(pool)
     .await

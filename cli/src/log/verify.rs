@@ -49,6 +49,12 @@ pub(crate) async fn run(args: VerifyArgs, logs: &[Config]) -> Result<(), Failure
 /// Prints what is wrong with one log; answers how much it is, and what there is to say in the end.
 async fn verify(args: &VerifyArgs, config: &Config, schemas: &Schemas, name: &str) -> Result<(u64, String), Failure> {
     let log = pool(config).await?;
+    let views = if args.log_only {
+        None
+    } else {
+        let views = open("views.url", config.views.url.expose()).await;
+        Some(views.map_err(|error| Failure::new(format!("{error}; --log-only leaves the read models out")))?)
+    };
     let mut verification = Verification::begin(log.clone()).await.map_err(Failure::new)?;
     let head = verification.head();
     let mut progress = Progress::new("verified", head.position);
@@ -70,8 +76,7 @@ async fn verify(args: &VerifyArgs, config: &Config, schemas: &Schemas, name: &st
     for problem in relay_checkpoints(&log, head).await.map_err(Failure::new)? {
         report(&problem);
     }
-    if !args.log_only {
-        let views = open("views.url", config.views.url.expose()).await?;
+    if let Some(views) = views {
         let found = view_checkpoints(&views, &log, &config.kafka, head).await;
         let found =
             found.map_err(|error| Failure::new(format!("views.url: {error}; --log-only leaves the views out")))?;
@@ -185,11 +190,11 @@ async fn view_checkpoints(
             ));
         } else if at.position != 0 && !stands(log, at).await? {
             let place = if at > head {
-                "beyond the log"
+                "beyond the log: was an older copy restored? weft log adopt"
             } else {
-                "no event of the log"
+                "no event of the log: rebuild it"
             };
-            problems.push(format!("{name}: its high-water {} is {place}: rebuild it", shown(at)));
+            problems.push(format!("{name}: its high-water {} is {place}", shown(at)));
         }
     }
     Ok(problems)

@@ -241,6 +241,14 @@ async fn an_export_is_the_log_as_it_is_stored_in_log_order() {
         [from, &stored[4].0, to]
     );
     assert_eq!(of(&["--to", "2020-01-01T00:00:00Z"]).await.len(), 0);
+    for (from, to) in [
+        (to, from),
+        (&"2026-01-02T00:00:00Z".into(), &"2026-01-01T00:00:00Z".into()),
+    ] {
+        let (code, out, err) = said(&log.config, &["log", "export", "--from", from, "--to", to]).await;
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains("--from is behind --to"), "{err}");
+    }
     assert_eq!(of(&["--from", "2020-01-01T00:00:00Z"]).await.len(), count + 1);
 }
 
@@ -299,6 +307,27 @@ async fn a_killed_export_leaves_no_file_under_its_name_and_goes_on_where_it_was(
             "not every event once, in order"
         );
     }
+}
+
+#[tokio::test]
+async fn an_export_replaces_nothing_but_a_file_and_does_not_mix_with_another() {
+    let log = TestLog::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.ndjson");
+    let export = ["log", "export", "--output", path.to_str().unwrap()];
+    // As /dev/stdout is.
+    let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (code, _, err) = said(&log.config, &export).await;
+    assert!(code == 1 && err.contains("is no file"), "{err}");
+    drop(socket);
+    fs::remove_file(&path).unwrap();
+    let part = fs::File::create(folder.path().join("log.ndjson.part")).unwrap();
+    part.try_lock().unwrap();
+    let (code, _, err) = said(&log.config, &export).await;
+    assert!(code == 1 && err.contains("another export writes it"), "{err}");
+    drop(part);
+    let (code, _, err) = said(&log.config, &export).await;
+    assert!(code == 0 && path.is_file(), "{err}");
 }
 
 #[tokio::test]
@@ -364,6 +393,11 @@ async fn the_topics_are_given_everything_again_by_one_command() {
     }
     let (code, _, err) = said(&log.config, &["relay", "--from", "2026-01-01T00:00:00Z"]).await;
     assert!(code == 1 && err.contains("no time"), "{err}");
+    // A relay that stood there would publish nothing any more.
+    let (code, _, err) = said(&log.config, &["relay", "--from", "9/1-1"]).await;
+    assert!(code == 1 && err.contains("is behind the newest event"), "{err}");
+    let (code, out, err) = said(&log.config, &["relay", "--from", "start"]).await;
+    assert!(code == 0 && out.contains("publication 3"), "{out}{err}");
 }
 
 #[tokio::test]
@@ -454,6 +488,7 @@ async fn a_database_that_is_away_is_named_with_what_to_do() {
         &["log", "export"],
         &["tenant", "list"],
         &["log", "show", "message/1"],
+        &["log", "verify", "--log-only"],
     ] {
         let (code, out, err) = said(&config, arguments).await;
         assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
