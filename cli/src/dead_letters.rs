@@ -13,6 +13,7 @@ use weft_projectors::world::{AnyProjection, World};
 
 use crate::Failure;
 use crate::projections::world;
+use crate::replay::no_projection;
 
 #[derive(Args)]
 pub(crate) struct DeadLettersArgs {
@@ -35,7 +36,11 @@ enum DeadLettersCall {
 #[derive(Args)]
 struct Chosen {
     /// A fingerprint, as `list` shows it, or a stream's id
-    which: String,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    which: Option<String>,
+    /// Everything that is parked
+    #[arg(long)]
+    all: bool,
     /// Of this projection alone
     #[arg(long)]
     projection: Option<String>,
@@ -43,8 +48,9 @@ struct Chosen {
 
 impl Chosen {
     fn takes(&self, letter: &DeadLetter) -> bool {
+        let named = |which: &String| *which == letter.fingerprint || which.parse() == Ok(letter.aggregate_id);
         self.projection.as_ref().is_none_or(|name| *name == letter.projection)
-            && (self.which == letter.fingerprint || self.which.parse() == Ok(letter.aggregate_id))
+            && self.which.as_ref().map_or(!letter.is_discarded, named)
     }
 }
 
@@ -74,16 +80,23 @@ async fn chosen_of(
     projections: &[Box<dyn AnyProjection>],
     chosen: &Chosen,
 ) -> Result<Vec<DeadLetter>, Failure> {
+    if let Some(wrong) = &chosen.projection
+        && projections.iter().all(|projection| projection.name() != wrong)
+    {
+        return Err(no_projection(wrong, projections));
+    }
     let mut letters = Vec::new();
     for projection in projections {
         let all = letters_of(world, projection.as_ref()).await?;
         letters.extend(all.into_iter().filter(|letter| chosen.takes(letter)));
     }
     if letters.is_empty() {
-        return Err(Failure::new(format!(
-            "no dead letter has the fingerprint or stream {}: `weft dead-letters list` shows them",
-            chosen.which
-        )));
+        return Err(Failure::new(match &chosen.which {
+            Some(which) => {
+                format!("no dead letter has the fingerprint or stream {which}: `weft dead-letters list` shows them")
+            }
+            None => "nothing is parked: `weft dead-letters list` shows what is discarded".to_owned(),
+        }));
     }
     Ok(letters)
 }
@@ -138,7 +151,23 @@ async fn list(world: &World, projections: &[Box<dyn AnyProjection>]) -> Result<(
 }
 
 fn show(letters: &[DeadLetter]) {
-    outln!("{}: {}", letters[0].fingerprint, letters[0].error);
+    let mut by_error: BTreeMap<(&str, &str), Vec<&DeadLetter>> = BTreeMap::new();
+    for letter in letters {
+        let error = (letter.fingerprint.as_str(), letter.error.as_str());
+        by_error.entry(error).or_default().push(letter);
+    }
+    for ((fingerprint, error), letters) in by_error {
+        outln!("{fingerprint}: {error}");
+        show_streams(&letters);
+        outln!(
+            "the events: weft log show {}/{}",
+            letters[0].aggregate_type,
+            letters[0].aggregate_id
+        );
+    }
+}
+
+fn show_streams(letters: &[&DeadLetter]) {
     let mut table = Table::new();
     table.set_header([
         "projection",
@@ -153,7 +182,7 @@ fn show(letters: &[DeadLetter]) {
     for letter in letters {
         table.add_row([
             letter.projection.clone(),
-            format!("{} {}", letter.aggregate_type, letter.aggregate_id),
+            format!("{}/{}", letter.aggregate_type, letter.aggregate_id),
             format!("{} {}", letter.sequence, letter.event_type),
             letter.last_sequence.to_string(),
             letter.tenant_id.to_string(),
@@ -163,11 +192,6 @@ fn show(letters: &[DeadLetter]) {
         ]);
     }
     outln!("{table}");
-    outln!(
-        "the events: weft log show {}/{}",
-        letters[0].aggregate_type,
-        letters[0].aggregate_id
-    );
 }
 
 async fn retry(world: &World, projections: &[Box<dyn AnyProjection>], chosen: &Chosen) -> Result<(), Failure> {

@@ -123,14 +123,15 @@ fn run(command: Call, config: Config) -> Result<(), Failure> {
         Call::All
             | Call::CommandApi
             | Call::QueryApi
-            | Call::Relay(_)
+            | Call::Relay(relay::RelayArgs { from: None, .. })
             | Call::Projectors
             | Call::Workers(workers::WorkersArgs { command: None })
     );
     let filter = if serves {
         "info,librdkafka=off,rdkafka=error,sqlx::postgres::notice=warn"
     } else {
-        "warn,librdkafka=off,rdkafka=error"
+        // How long a statement or transaction of theirs takes is nothing that an operator could act on.
+        "warn,librdkafka=off,rdkafka=error,sqlx::query=error,weft_projectors::engine::session=error"
     };
     telemetry::init(filter, config.profile == Profile::Production);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -7,7 +7,8 @@ use comfy_table::Table;
 use weft_platform::config::Config;
 use weft_platform::health::Health;
 use weft_platform::keys::KeyStore;
-use weft_projectors::replay::{Purpose, Replay};
+use weft_projectors::generation::Generation;
+use weft_projectors::replay::{Purpose, Replay, drop_beside};
 use weft_projectors::status;
 use weft_projectors::world::World;
 
@@ -27,14 +28,30 @@ enum ProjectionsCall {
     List,
     /// Rebuilds projections beside the live ones and compares them; changes nothing. Exit code 3 when rows differ
     Check(Which),
+    /// Drops a generation beside the live ones: filled to be looked at, begun and not wanted any more, or kept to go back to
+    Drop {
+        /// Its number, as `list` shows it
+        generation: i32,
+    },
 }
 
 pub(crate) async fn run(args: ProjectionsArgs, config: Config) -> Result<(), Failure> {
-    let world = world(config).await?;
     match args.command {
-        ProjectionsCall::List => list(&world).await,
+        ProjectionsCall::List => {
+            let world = world(config).await?;
+            list(&world).await
+        }
+        ProjectionsCall::Drop { generation } => {
+            let world = world(config).await?;
+            drop_beside(&world, Generation::new(generation))
+                .await
+                .map_err(Failure::new)?;
+            outln!("generation {generation} is dropped");
+            Ok(())
+        }
         ProjectionsCall::Check(which) => {
             let projections = which.projections()?;
+            let world = world_to_rebuild(config).await?;
             let replay = Replay::begin(world, projections, Purpose::Check)
                 .await
                 .map_err(Failure::new)?;
@@ -59,6 +76,15 @@ pub(crate) async fn world(config: Config) -> Result<Arc<World>, Failure> {
     World::new(Arc::new(config), keys, Health::default()).map_err(Failure::new)
 }
 
+/// The stores of a rebuild: also the log, and the right to make tables.
+pub(crate) async fn world_to_rebuild(config: Config) -> Result<Arc<World>, Failure> {
+    database::reach("views.admin_url", config.views.admin_url.expose()).await?;
+    for log in config.by_log() {
+        database::reach("log.url", log.log.url.expose()).await?;
+    }
+    world(config).await
+}
+
 async fn list(world: &World) -> Result<(), Failure> {
     let all = status::projections(world).await.map_err(Failure::new)?;
     let members = status::members(world).await.map_err(Failure::new)?;
@@ -68,7 +94,10 @@ async fn list(world: &World) -> Result<(), Failure> {
         let rows: Vec<String> = one
             .rows
             .iter()
-            .map(|(table, count)| format!("{table} {count}"))
+            .map(|(table, count)| match count {
+                Some(count) => format!("{table} {count}"),
+                None => format!("{table}: ClickHouse does not tell"),
+            })
             .collect();
         let state = match (one.parked, one.discarded) {
             (0, 0) if members == 0 => "no process projects".to_owned(),
@@ -82,7 +111,10 @@ async fn list(world: &World) -> Result<(), Failure> {
         };
         table.add_row([
             one.projection.to_owned(),
-            one.generation.number().to_string(),
+            one.previous.map_or_else(
+                || one.generation.number().to_string(),
+                |previous| format!("{}, before it {previous}", one.generation.number()),
+            ),
             one.positions.into_iter().map(shown).collect::<Vec<_>>().join("\n"),
             one.lag
                 .map_or_else(|| "Kafka does not tell".to_owned(), |lag| lag.to_string()),

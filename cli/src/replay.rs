@@ -10,14 +10,14 @@ use weft_projectors::replay::{FillProgress, Purpose, Replay, TableDiff, prefix_u
 use weft_projectors::world::AnyProjection;
 
 use crate::log::place::Place;
-use crate::projections::world;
+use crate::projections::world_to_rebuild;
 use crate::{Failure, log};
 
 /// Which projections.
 #[derive(Args)]
+#[group(required = true, multiple = false)]
 pub(crate) struct Which {
     /// Projections by name, as `weft projections list` shows them
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
     projections: Vec<String>,
     /// Every projection
     #[arg(long)]
@@ -27,16 +27,18 @@ pub(crate) struct Which {
 impl Which {
     pub(crate) fn projections(&self) -> Result<Vec<Box<dyn AnyProjection>>, Failure> {
         let all = weft_projectors::projections();
-        let known: Vec<&str> = all.iter().map(|projection| projection.name()).collect();
-        if let Some(wrong) = self.projections.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(Failure::new(format!(
-                "{wrong} is no projection: there are {}",
-                known.join(", ")
-            )));
+        let is_known = |name: &str| all.iter().any(|projection| projection.name() == name);
+        if let Some(wrong) = self.projections.iter().find(|name| !is_known(name)) {
+            return Err(no_projection(wrong, &all));
         }
         let wanted = |name: &str| self.all || self.projections.iter().any(|wanted| wanted == name);
         Ok(all.into_iter().filter(|projection| wanted(projection.name())).collect())
     }
+}
+
+pub(crate) fn no_projection(wrong: &str, all: &[Box<dyn AnyProjection>]) -> Failure {
+    let known: Vec<&str> = all.iter().map(|projection| projection.name()).collect();
+    Failure::new(format!("{wrong} is no projection: there are {}", known.join(", ")))
 }
 
 #[derive(Args)]
@@ -70,7 +72,8 @@ pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure>
             })
         }
     };
-    let world = world(config).await?;
+    let facts = config.clickhouse.database.clone();
+    let world = world_to_rebuild(config).await?;
     if args.roll_back {
         let mut equal = true;
         for projection in projections {
@@ -93,10 +96,12 @@ pub(crate) async fn run(args: ReplayArgs, config: Config) -> Result<(), Failure>
         fill(&replay).await?;
         replay.keep().await.map_err(Failure::new)?;
         outln!(
-            "generation {} is as of {}/{until}: look at it in the schema {} and the ClickHouse database …_g{0}",
+            "generation {0} is as of {1}/{until}: look at it in the schema {2} and the ClickHouse database {3}, then \
+             weft projections drop {0}",
             generation.number(),
             until.epoch,
-            generation.schema()
+            generation.schema(),
+            generation.facts_database(&facts)
         );
         return Ok(());
     }
@@ -169,8 +174,8 @@ pub(crate) fn print_diffs(diffs: &[TableDiff]) -> bool {
         "table",
         "live rows",
         "rebuilt rows",
-        "missing",
-        "surplus",
+        "only live",
+        "only rebuilt",
         "changed",
     ]);
     for diff in diffs {

@@ -19,14 +19,16 @@ use crate::world::World;
 pub struct Status {
     pub projection: &'static str,
     pub generation: Generation,
+    /// What `--roll-back` goes back to.
+    pub previous: Option<i32>,
     /// The newest event applied of each log, by share.
     pub positions: Vec<LogOrder>,
     /// Records in Kafka that are not applied yet; `None` where Kafka does not tell.
     pub lag: Option<i64>,
     /// When a checkpoint moved last.
     pub moved_at: Option<DateTime<Utc>>,
-    /// Rows of each of its tables.
-    pub rows: Vec<(&'static str, i64)>,
+    /// Rows of each of its tables; `None` where ClickHouse does not tell.
+    pub rows: Vec<(&'static str, Option<i64>)>,
     /// Streams that wait for somebody, and streams that were given up.
     pub parked: usize,
     pub discarded: usize,
@@ -58,9 +60,15 @@ pub async fn projections(world: &World) -> Result<Vec<Status>, RunError> {
         let incomplete: BTreeSet<_> = letters.iter().flat_map(|letter| &letter.incomplete_rows).collect();
         let incomplete_rows = incomplete.len();
         let moved_at: Option<DateTime<Utc>> =
-            sqlx::query_scalar("select max(updated_at) from checkpoints where projection = $1 and next_offset > 0")
+            sqlx::query_scalar("select max(updated_at) from checkpoints where projection = $1 and position > 0")
                 .bind(name)
                 .fetch_one(&engine.pool)
+                .await
+                .map_err(RunError::Views)?;
+        let previous: Option<Option<i32>> =
+            sqlx::query_scalar("select previous from views.generations where projection = $1")
+                .bind(name)
+                .fetch_optional(&engine.pool)
                 .await
                 .map_err(RunError::Views)?;
         let offsets = at
@@ -80,18 +88,19 @@ pub async fn projections(world: &World) -> Result<Vec<Status>, RunError> {
                 for table in tables {
                     let statement = format!("select count(*) from {table}");
                     let count = sqlx::query_scalar(&statement).fetch_one(&engine.pool).await;
-                    rows.push((*table, count.map_err(RunError::Views)?));
+                    rows.push((*table, Some(count.map_err(RunError::Views)?)));
                 }
             }
             Tables::Facts(tables) => {
                 for table in tables {
-                    rows.push((*table, world.facts(engine.generation).count(table).await?));
+                    rows.push((*table, world.facts(engine.generation).count(table).await.ok()));
                 }
             }
         }
         all.push(Status {
             projection: name,
             generation: engine.generation,
+            previous: previous.flatten(),
             positions: newest(&engine, &at),
             lag: lag.sum(),
             moved_at,

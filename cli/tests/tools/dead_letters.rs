@@ -90,7 +90,13 @@ async fn a_failing_event_is_listed_shown_tried_again_and_given_up() {
     let (code, out, err) = stack.said(&hint.split(' ').collect::<Vec<_>>()).await;
     assert!(code == 0 && out.contains("MessageSent"), "{out}{err}");
 
-    let (code, out, err) = stack.said(&["dead-letters", "retry", &fingerprint]).await;
+    let of_none = ["dead-letters", "retry", "--all", "--projection", "nothing"];
+    let (code, _, err) = stack.said(&of_none).await;
+    assert!(
+        code == 1 && err.contains("nothing is no projection: there are"),
+        "{err}"
+    );
+    let (code, out, err) = stack.said(&["dead-letters", "retry", "--all"]).await;
     assert_eq!(code, 3, "{out}{err}");
     assert!(out.contains("0 streams go on, 6 stay parked"), "{out}");
     set_attempt(&stack, mended, Some(1)).await;
@@ -122,6 +128,10 @@ async fn a_failing_event_is_listed_shown_tried_again_and_given_up() {
         code == 1 && err.contains("no dead letter has the fingerprint or stream"),
         "{err}"
     );
+
+    // All is what waits, not what was given up.
+    let (code, _, err) = stack.said(&["dead-letters", "retry", "--all"]).await;
+    assert!(code == 1 && err.contains("nothing is parked"), "{err}");
 
     // A rebuild meets the same event and parks it anew: the rows are the same.
     let stored: Value = sqlx::query_scalar("select to_jsonb(m) from views.messages m where id = $1")

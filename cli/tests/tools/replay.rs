@@ -110,7 +110,7 @@ async fn a_killed_replay_goes_on_where_it_was_names_what_differed_takes_over_and
         err.contains(" events, ") && err.contains(" % of the log"),
         "no progress was told: {err}"
     );
-    // Live rows, rebuilt rows, missing, surplus, changed.
+    // Live rows, rebuilt rows, only live, only rebuilt, changed.
     assert_eq!(
         row(&out, &["messages", "messages"])[2..],
         ["4999", "5000", "0", "1", "1"]
@@ -133,7 +133,7 @@ async fn a_killed_replay_goes_on_where_it_was_names_what_differed_takes_over_and
         "{out}"
     );
     assert!(
-        sample("messages ", &missing.to_string()).ends_with(": surplus"),
+        sample("messages ", &missing.to_string()).ends_with(": not in the live one"),
         "{out}"
     );
     assert!(
@@ -170,7 +170,11 @@ async fn a_killed_replay_goes_on_where_it_was_names_what_differed_takes_over_and
     })
     .await;
     let (code, out, _) = stack.said(&["projections", "list"]).await;
-    assert_eq!((code, row(&out, &["messages"])[1].as_str()), (0, "2"), "{out}");
+    assert_eq!(
+        (code, row(&out, &["messages"])[1].as_str()),
+        (0, "2, before it 1"),
+        "{out}"
+    );
     assert!(
         out.contains("generation 1") || row(&out, &["accounts"])[1] == "1",
         "{out}"
@@ -219,18 +223,40 @@ async fn a_killed_replay_goes_on_where_it_was_names_what_differed_takes_over_and
             rows
         );
     }
+
+    // What was looked at, and what is not wanted to be gone back to, is dropped; what is shown is not.
+    let (code, _, err) = stack.said(&["projections", "drop", "2"]).await;
+    assert!(
+        code == 1 && err.contains("generation 2 is what message_facts show"),
+        "{err}"
+    );
+    let (code, _, err) = stack.said(&["projections", "drop", "3"]).await;
+    assert_eq!(code, 0, "{err}");
+    let (_, out, _) = stack.said(&["projections", "list"]).await;
+    assert!(
+        !out.contains("generation 3 of") && out.contains("generation 4 of messages"),
+        "{out}"
+    );
+    let (code, _, err) = stack.said(&["projections", "drop", "3"]).await;
+    assert!(code == 1 && err.contains("there is no generation 3"), "{err}");
+    let (code, out, err) = stack.said(&["replay", "--roll-back", "message_facts"]).await;
+    assert_eq!(code, 3, "{out}{err}");
+    let (code, _, err) = stack.said(&["projections", "drop", "2"]).await;
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = stack.said(&["replay", "--roll-back", "messages"]).await;
+    assert!(code == 1 && err.contains("has no generation to go back to"), "{err}");
 }
 
 #[tokio::test]
 async fn a_projection_that_there_is_not_is_refused() {
     let stack = crate::support::log_and_views().await;
-    for arguments in [
-        ["replay", "nothing"],
-        ["replay", "--roll-back"],
-        ["projections", "check"],
+    for (arguments, told) in [
+        (["replay", "nothing"], "there are accounts"),
+        (["replay", "--roll-back"], "--all"),
+        (["projections", "check"], "--all"),
     ] {
         let (code, _, err) = crate::support::said(&stack.0.config, &arguments).await;
-        assert!(code != 0 && code != 3, "{err}");
+        assert!(code != 0 && code != 3 && err.contains(told), "{err}");
     }
     let (code, _, err) = crate::support::said(&stack.0.config, &["replay", "--roll-back", "accounts"]).await;
     assert!(

@@ -85,6 +85,16 @@ async fn views_that_hold_what_a_restored_log_has_lost_stop_and_are_rebuilt() {
         (stack.fact(1, &stable).await == 23).then_some(())
     })
     .await;
+    let (code, out, err) = stack.said(&["workers", "rebuild"]).await;
+    assert!(
+        code == 0 && out.contains(" 23 messages that have not ended"),
+        "{out}{err}"
+    );
+    let waiting: i64 = sqlx::query_scalar("select count(*) from workers.messages")
+        .fetch_one(&stack.pool)
+        .await
+        .unwrap();
+    assert_eq!(waiting, 23);
     let (code, out, err) = stack.said(&["log", "verify"]).await;
     assert!(code == 0 && out.contains(": sound"), "{out}{err}");
     let (code, out, err) = stack.said(&["projections", "check", "--all"]).await;

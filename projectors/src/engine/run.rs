@@ -87,9 +87,21 @@ impl Engine {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ended::Shutdown,
-                () = backoff.wait() => {}
+                is_replaced = async {
+                    backoff.wait().await;
+                    self.is_replaced::<P>().await
+                } => if is_replaced {
+                    return Ended::HandedOver;
+                },
             }
         }
+    }
+
+    /// Whether another generation is live. One that meets no event for long is dropped under its reader once two others
+    /// took over, and no checkpoint is left to tell.
+    async fn is_replaced<P: Projection>(&self) -> bool {
+        let live = Generation::live(&self.pool, P::NAME).await;
+        live.is_ok_and(|live| live != self.generation)
     }
 
     /// One session: from the stored checkpoints until something fails or the shares change.

@@ -13,13 +13,13 @@ use crate::generation::Generation;
 pub enum MigrateError {
     #[error("{key}: {reason}")]
     Url { key: &'static str, reason: String },
-    #[error("{0}")]
+    #[error("the views' database: {0}")]
     Database(#[from] sqlx::Error),
-    #[error("{0}")]
+    #[error("the views' database: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
-    #[error("{0}")]
+    #[error("ClickHouse (clickhouse.url): {0}")]
     ClickHouse(#[from] ::clickhouse::error::Error),
-    #[error("{0} does not answer")]
+    #[error("ClickHouse at {0} (clickhouse.url) does not answer")]
     ClickHouseTimeout(url::Url),
 }
 

@@ -13,6 +13,9 @@ use crate::clickhouse::answered;
 use crate::engine::Tables;
 use crate::generation::Generation;
 
+/// What is said of a row that only one of the two has.
+const NOT_REBUILT: &str = "not in the rebuilt one";
+const NOT_LIVE: &str = "not in the live one";
 /// Differing rows that are named.
 const SAMPLE: i64 = 5;
 /// Differing rows of ClickHouse that are looked at twice.
@@ -39,7 +42,7 @@ pub struct TableDiff {
 pub struct Difference {
     /// Its primary key, as a row's text.
     pub key: String,
-    /// `missing`, `surplus`, or the columns that differ, by name; no values.
+    /// In which of the two it is not, or the columns that differ, by name; no values.
     pub what: String,
 }
 
@@ -147,7 +150,7 @@ impl Replay {
         };
         if !diff.is_equal() {
             let sample: Vec<(String, String)> = sqlx::query_as(&format!(
-                "select k, case when here.r is null then 'missing' when live.r is null then 'surplus' else (
+                "select k, case when here.r is null then '{NOT_REBUILT}' when live.r is null then '{NOT_LIVE}' else (
                    select string_agg(l.key, ', ' order by l.key) from jsonb_each(live.r) l
                    where here.r -> l.key is distinct from l.value) end
                  from {both}
@@ -196,8 +199,8 @@ impl Replay {
         let mut sample = Vec::new();
         for (key, hashes) in still.iter().take(SAMPLE as usize) {
             let what = match hashes {
-                (_, None) => "missing".to_owned(),
-                (None, _) => "surplus".to_owned(),
+                (_, None) => NOT_REBUILT.to_owned(),
+                (None, _) => NOT_LIVE.to_owned(),
                 _ => self.differing_columns(&theirs, &ours, table, key).await?,
             };
             sample.push(Difference { key: key.clone(), what });

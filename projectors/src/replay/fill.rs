@@ -325,17 +325,26 @@ pub(crate) async fn fill<P: Projection>(
         }
         while items.len() >= batch || (all && !items.is_empty()) {
             let rest = items.split_off(items.len().min(batch));
+            let count = items.len();
             session.commit(std::mem::replace(&mut items, rest)).await?;
-            batch = match session.last_transaction {
-                took if took > LONG => batch / 2,
-                took if took < LONG / 3 => batch * 2,
-                _ => batch,
-            }
-            .clamp(LEAST_BATCH, P::FILL_BATCH.max(LEAST_BATCH));
+            batch =
+                next_batch(batch, count, session.last_transaction).clamp(LEAST_BATCH, P::FILL_BATCH.max(LEAST_BATCH));
         }
         if ended {
             return Ok(());
         }
+    }
+}
+
+/// How many events to take next, where `count` of at most `batch` took so long.
+fn next_batch(batch: usize, count: usize, took: Duration) -> usize {
+    if took > LONG {
+        count / 2
+    } else if took < LONG / 3 && count == batch {
+        // Less than a batch tells nothing of a larger one.
+        batch * 2
+    } else {
+        batch
     }
 }
 
@@ -382,5 +391,18 @@ const fn at_place(high_water: LogOrder, log: LogIdentity) -> Checkpoint {
         high_water,
         log_id: Some(log.log_id),
         log_epoch: Some(log.epoch),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_transaction_makes_the_next_smaller_and_only_a_full_short_one_makes_it_larger() {
+        assert_eq!(next_batch(20_000, 20_000, LONG * 2), 10_000);
+        assert_eq!(next_batch(10_000, 10_000, LONG / 4), 20_000);
+        assert_eq!(next_batch(10_000, 18, LONG / 100), 10_000);
+        assert_eq!(next_batch(10_000, 10_000, LONG / 2), 10_000);
     }
 }

@@ -14,6 +14,7 @@ use weft_platform::kafka::TopicPartition;
 
 use crate::RunError;
 use crate::checkpoint::{Checkpoint, LogIdentity};
+use crate::engine::Tables;
 use crate::error::ProjectionError;
 use crate::generation::Generation;
 use crate::migrate::{self, MigrateError};
@@ -39,8 +40,12 @@ pub enum ReplayError {
     Database(#[from] sqlx::Error),
     #[error("another replay, check or roll-back works on this views' database: wait until it has ended")]
     Busy,
-    #[error("{0} has no generation to go back to: it was not replayed yet")]
+    #[error("{0} has no generation to go back to: it was not replayed yet, or that one was dropped")]
     NothingBefore(&'static str),
+    #[error("generation {generation} is what {projections} show: it cannot be dropped")]
+    IsLive { generation: i32, projections: String },
+    #[error("there is no generation {0} that could be dropped: `weft projections list` shows those that are there")]
+    NoGeneration(i32),
     #[error("a filling task ended early: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -96,6 +101,13 @@ impl Replay {
             Some(generation) => generation,
             None => insert(&pool, &names, purpose).await?,
         };
+        if projections
+            .iter()
+            .any(|projection| matches!(projection.tables(), Tables::Facts(_)))
+        {
+            // A process before may have ended between the two stores' hand-over.
+            migrate::clickhouse(&world.config).await?;
+        }
         // Also for one that was begun: the process may have ended before its tables were made.
         migrate::generation(&world.config, generation).await?;
         Ok(Self {
@@ -155,6 +167,37 @@ impl Replay {
     pub async fn abandon(self) -> Result<(), ReplayError> {
         drop_generation(&self.world, self.generation).await
     }
+}
+
+/// Drops a generation that is not live: one filled to be looked at, one that was begun and is not wanted any more, or one
+/// kept to be gone back to.
+pub async fn drop_beside(world: &World, generation: Generation) -> Result<(), ReplayError> {
+    let _lock = lock(world).await?;
+    let pool = world.engine(Generation::FIRST)?.pool;
+    let number = generation.number();
+    let live: Option<String> =
+        sqlx::query_scalar("select string_agg(projection, ', ') from views.generations where generation = $1")
+            .bind(number)
+            .fetch_one(&pool)
+            .await?;
+    if let Some(projections) = live {
+        return Err(ReplayError::IsLive {
+            generation: number,
+            projections,
+        });
+    }
+    let known: bool = sqlx::query_scalar("select exists (select from views.replays where generation = $1)")
+        .bind(number)
+        .fetch_one(&pool)
+        .await?;
+    if !known {
+        return Err(ReplayError::NoGeneration(number));
+    }
+    sqlx::query("update views.generations set previous = null where previous = $1")
+        .bind(number)
+        .execute(&pool)
+        .await?;
+    drop_generation(world, generation).await
 }
 
 async fn lock(world: &World) -> Result<PgConnection, ReplayError> {

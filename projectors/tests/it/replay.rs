@@ -177,7 +177,10 @@ async fn a_check_names_what_differs_in_both_stores_and_leaves_nothing_behind() {
         .iter()
         .map(|difference| difference.what.as_str())
         .collect();
-    assert!(what.contains(&"retry_count") && what.contains(&"surplus"), "{what:?}");
+    assert!(
+        what.contains(&"retry_count") && what.contains(&"not in the live one"),
+        "{what:?}"
+    );
     assert_eq!(diffs["message_facts"].sample[0].what, "status");
     let left: i64 = sqlx::query_scalar(
         "select (select count(*) from views.replays) + (select count(*) from pg_namespace where nspname = 'views_g2')",
@@ -357,5 +360,54 @@ async fn live_views_are_served_and_catch_up_while_a_rebuild_runs_and_takes_over(
         shown(&stores, "messages").await,
         crate::support::rows(&expected.engine, "messages").await
     );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_projection_whose_generation_was_dropped_goes_on_with_the_live_one() {
+    let mut stores = Stores::with_topics().await;
+    let history = History::of_everything(&stores.config.kafka, 98, 600);
+    let log = TestLog::new().await;
+    append(&log, &history.records).await;
+    stores.config.log.url = log.config.log.url.clone();
+    let world = World::new(Arc::new(stores.config.clone()), keyless(), Health::default()).unwrap();
+    let running = Running::start(stores.config.clone());
+    let rebuild = async || {
+        let replay = Replay::begin(Arc::clone(&world), named(&["messages"]), Purpose::HandOver)
+            .await
+            .unwrap();
+        replay.fill(|_| ()).await.unwrap();
+        replay.hand_over().await.unwrap();
+    };
+    let messages = history.of("message");
+    let all_of = async |count: usize| {
+        until("what is published", async || {
+            let applied: i64 = sqlx::query_scalar(
+                "select coalesce(sum(next_offset), 0)::bigint from views.checkpoints where projection = 'messages'",
+            )
+            .fetch_one(&stores.engine.pool)
+            .await
+            .unwrap();
+            (applied == count as i64).then_some(())
+        })
+        .await;
+    };
+    let (first, rest) = messages.split_at(messages.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    publish(&stores, first).await;
+    all_of(first.len()).await;
+    rebuild().await;
+    publish(&stores, second).await;
+    // Now it works in generation 2, which is gone after two more.
+    all_of(first.len() + second.len()).await;
+    rebuild().await;
+    rebuild().await;
+    let gone: bool = sqlx::query_scalar("select to_regclass('views_g2.checkpoints') is null")
+        .fetch_one(&stores.engine.pool)
+        .await
+        .unwrap();
+    assert!(gone);
+    publish(&stores, third).await;
+    all_of(messages.len()).await;
     running.stop().await;
 }
