@@ -18,6 +18,14 @@ pub(crate) fn message_not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "message.not_found", MessageError::NotFound)
 }
 
+/// What an account that takes no messages is to who wants to send from it.
+pub(crate) fn closed_account(status: AccountStatus) -> Problem {
+    match status {
+        AccountStatus::Deleted => account_not_found(),
+        status => Problem::new(StatusCode::CONFLICT, "account.wrong_status", account_is(status)),
+    }
+}
+
 /// What an aggregate's refusal means to a caller.
 pub(crate) trait Refusal {
     fn problem(self) -> Problem;
@@ -120,6 +128,7 @@ pub(crate) fn problem_of<E: Refusal>(error: ExecuteError<E>) -> Problem {
             ClaimKind::InstanceGuid | ClaimKind::TenantCode => defect(&claim.kind.as_str()),
         },
         ExecuteError::QuotaExceeded(exceeded) => quota_problem(&exceeded),
+        ExecuteError::AccountClosed(status) => closed_account(status),
         ExecuteError::Overloaded => overloaded(),
         ExecuteError::EventTooLarge => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,

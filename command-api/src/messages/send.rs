@@ -1,7 +1,6 @@
 //! POST /api/v1/messages/send
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,14 +8,14 @@ use uuid::Uuid;
 use weft_domain::account::{Account, AccountStatus};
 use weft_domain::message::MessageCommand;
 use weft_domain::{AccountId, MessageId};
-use weft_log_writer::{CallOptions, Loaded};
+use weft_log_writer::CallOptions;
 use weft_platform::http::{Fields, Node, Permission, Problem};
 
 use super::answer::MessageAnswer;
 use super::new_message::NewMessage;
 use crate::body::{Body, RequestBody};
 use crate::call::CommandCall;
-use crate::refusal::{account_is, seal_problem};
+use crate::refusal::{closed_account, problem_of, seal_problem};
 use crate::reply::Reply;
 use crate::state::CommandState;
 
@@ -46,17 +45,20 @@ impl RequestBody for SendMessage {
 }
 
 impl CommandState {
-    /// The caller's account that is to send: any but a disabled one; what is not online waits.
-    pub(super) async fn sending_account(&self, call: &CommandCall, id: AccountId) -> Result<Loaded<Account>, Problem> {
-        let account = self.own_account(&call.context, id).await?;
-        if account.state.status == Some(AccountStatus::Disabled) {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "account.wrong_status",
-                account_is(AccountStatus::Disabled),
-            ));
+    /// Refuses what could not be sent before it costs more: the account must be the caller's and take messages; what is not
+    /// online waits. An account that is remembered so is not looked at again: the append does.
+    pub(super) async fn sending_account(&self, call: &CommandCall, id: AccountId) -> Result<(), Problem> {
+        let remembered = self.executor(call.tenant_id()).recall::<Account>(&id.to_string()).await;
+        let remembered = &remembered.map_err(problem_of)?.state;
+        let takes_messages = remembered.status.is_some_and(AccountStatus::takes_messages);
+        if takes_messages && remembered.tenant_id == Some(call.tenant_id()) {
+            return Ok(());
         }
-        Ok(account)
+        let account = self.own_account(&call.context, id).await?.state;
+        match account.status.filter(|status| !status.takes_messages()) {
+            Some(status) => Err(closed_account(status)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -83,6 +83,11 @@ impl AccountStatus {
         )
     }
 
+    /// New messages may be accepted for it: they wait until it is online.
+    pub const fn takes_messages(self) -> bool {
+        !matches!(self, Self::Disabled | Self::Deleted)
+    }
+
     /// The session is lost and may come back without a new code.
     pub const fn is_error(self) -> bool {
         matches!(self, Self::Error | Self::NetworkError | Self::AuthError)

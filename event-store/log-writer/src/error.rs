@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use cqrs_es::AggregateError;
+use weft_domain::account::AccountStatus;
 use weft_domain::{Claim, QuotaKind};
 use weft_log_reader::LoadError;
 use weft_log_reader::typed::DecodeError;
@@ -23,6 +24,9 @@ pub enum ExecuteError<E> {
     ClaimTaken(Claim),
     #[error("{0}")]
     QuotaExceeded(QuotaExceeded),
+    /// The account that a message was to be sent from.
+    #[error("the account is {}", .0.as_str())]
+    AccountClosed(AccountStatus),
     #[error("an event is larger than log.max_event_bytes")]
     EventTooLarge,
     #[error("the idempotency key was used for another body")]
@@ -70,6 +74,29 @@ impl fmt::Display for QuotaExceeded {
                 end.to_rfc3339_opts(SecondsFormat::Secs, true)
             ),
             None => Ok(()),
+        }
+    }
+}
+
+/// Why what a command uses was not counted.
+#[derive(Debug)]
+pub(crate) enum CountError {
+    /// The account takes no messages.
+    Closed(AccountStatus),
+    Read(ReadError),
+}
+
+impl From<ReadError> for CountError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl<E> From<CountError> for ExecuteError<E> {
+    fn from(error: CountError) -> Self {
+        match error {
+            CountError::Closed(status) => Self::AccountClosed(status),
+            CountError::Read(error) => error.into(),
         }
     }
 }
@@ -132,6 +159,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<ExecuteError<E>> for Agg
             ExecuteError::Corrupt(_) => Self::DeserializationError(Box::new(error)),
             ExecuteError::ClaimTaken(_)
             | ExecuteError::QuotaExceeded(_)
+            | ExecuteError::AccountClosed(_)
             | ExecuteError::EventTooLarge
             | ExecuteError::KeyReused
             | ExecuteError::KeyInProgress => Self::UnexpectedError(Box::new(error)),

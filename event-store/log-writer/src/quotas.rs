@@ -11,7 +11,7 @@ use weft_domain::tenant::Tenant;
 use weft_domain::{Quota, QuotaChange};
 
 use crate::append::{Counter, Guard, QuotaUse};
-use crate::error::{QuotaExceeded, ReadError};
+use crate::error::{CountError, QuotaExceeded, ReadError};
 use crate::executor::Trust;
 use crate::{ExecuteError, Executor};
 
@@ -22,13 +22,13 @@ const PURGE_CHUNK: i64 = 1_000;
 
 impl Executor {
     /// The counters' changes, with their limits, and the streams that these were taken from, for the append to check that
-    /// they have not moved on. Nothing is counted for a tenant that the log does not know, and what an account unknown
-    /// to it may send has no limit.
+    /// they have not moved on: so no account sends more, or from another status, than it may. Nothing is counted for a
+    /// tenant that the log does not know, and what an account unknown to it may send has no limit.
     pub(crate) async fn quota_uses(
         &self,
         changes: &[QuotaChange],
         trust: Trust,
-    ) -> Result<(Vec<QuotaUse>, Vec<Guard>), ReadError> {
+    ) -> Result<(Vec<QuotaUse>, Vec<Guard>), CountError> {
         let mut uses: Vec<QuotaUse> = Vec::new();
         let mut guards: Vec<Guard> = Vec::new();
         let mut guard = |aggregate_type, aggregate_id: &str, version| {
@@ -56,6 +56,10 @@ impl Executor {
                     let account_id = account_id.to_string();
                     let account = self.look::<Account>(&account_id, trust).await?;
                     guard(Account::TYPE, &account_id, account.version);
+                    let closed = account.state.status.filter(|status| !status.takes_messages());
+                    if let Some(status) = closed.filter(|_| change.by > 0) {
+                        return Err(CountError::Closed(status));
+                    }
                     let limit = i64::from(account.state.config.daily_limit);
                     (account_id, if account.version == 0 { i64::MAX } else { limit })
                 }

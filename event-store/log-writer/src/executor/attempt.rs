@@ -12,7 +12,7 @@ use weft_log_reader::{LoadError, Loaded, PAGE};
 use super::Executor;
 use super::plan::{Plan, decide};
 use crate::append::{AppendError, Outcome, find};
-use crate::error::ReadError;
+use crate::error::{CountError, ReadError};
 use crate::idempotency::{Lookup, Record, look_up};
 use crate::options::{CallOptions, Committed, StoredAnswer};
 use crate::{ExecuteError, snapshots};
@@ -129,7 +129,12 @@ impl Executor {
         if plan.command.is_empty() {
             return Ok(Some(plan.done()));
         }
-        plan.count(self.quota_uses(&plan.quotas, trust).await?);
+        let counted = match self.quota_uses(&plan.quotas, trust).await {
+            // It may take messages again.
+            Err(CountError::Closed(_)) => self.quota_uses(&plan.quotas, Trust::Log).await,
+            counted => counted,
+        };
+        plan.count(counted?);
         let started = Instant::now();
         let tenant = options.metadata.tenant_id.to_string();
         let outcome = self.append(&tenant, Arc::clone(&plan.command)).await;
@@ -314,7 +319,10 @@ impl<A: LogAggregate> InDoubt<A> {
 fn is_refusal<E>(error: &ExecuteError<E>) -> bool {
     matches!(
         error,
-        ExecuteError::Domain(_) | ExecuteError::VersionMismatch { .. } | ExecuteError::EventTooLarge
+        ExecuteError::Domain(_)
+            | ExecuteError::VersionMismatch { .. }
+            | ExecuteError::AccountClosed(_)
+            | ExecuteError::EventTooLarge
     )
 }
 

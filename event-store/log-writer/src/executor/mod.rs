@@ -151,6 +151,12 @@ impl Executor {
         Ok(self.read(id).await?)
     }
 
+    /// One stream's state as this process remembers it, which may be behind the log; what it does not remember, as the
+    /// log has it.
+    pub async fn recall<A: LogAggregate>(&self, id: &str) -> Result<Arc<Loaded<A>>, ExecuteError<A::Error>> {
+        Ok(self.look(id, Trust::Memory).await?)
+    }
+
     /// Carries one command out. On a conflict it is decided again on the new state, unless `if_match` forbids it.
     pub async fn execute<A>(
         &self,

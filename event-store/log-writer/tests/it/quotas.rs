@@ -1,7 +1,7 @@
 //! Limits hold whoever races for them, and on whichever process.
 
 use chrono::{DateTime, Utc};
-use weft_domain::account::{Account, AccountCommand, AccountConfig, GatewayKind};
+use weft_domain::account::{Account, AccountCommand, AccountConfig, AccountStatus, GatewayKind};
 use weft_domain::message::{AcceptMessage, CancelCause, Message, MessageCommand, MessageType};
 use weft_domain::tenant::{Tenant, TenantCommand, TenantLimits};
 use weft_domain::{AccountId, QuotaKind, Sealed, TenantId};
@@ -166,6 +166,43 @@ async fn a_message_counts_on_the_tenants_own_day_of_its_planned_send() {
     let expected = [("2026-03-01".to_owned(), 2), ("2026-03-02".to_owned(), 1)];
     assert_eq!(used(&executor, "account_messages").await, expected);
     assert_eq!(used(&executor, "tenant_messages").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_closed_or_opened_elsewhere_is_known_at_the_append() {
+    let log = TestLog::new().await;
+    let (ours, others) = (log.executor().await, log.executor().await);
+    let tenant = tenant(&ours).await;
+    let account = account(&ours, tenant, 100).await;
+    let (planned, now) = ("2026-03-05T01:00:00Z", at("2026-03-02T00:00:00Z"));
+    let id = account.to_string();
+    let change = async |executor: &Executor, command| {
+        let options = options(tenant);
+        executor.execute::<Account>(&id, command, &options).await.unwrap();
+    };
+    let disable = AccountCommand::Disable {
+        reason: "r".to_owned(),
+        now,
+    };
+    send(&ours, tenant, account, planned).await.unwrap();
+    change(&others, disable.clone()).await;
+    // Nobody has told.
+    let remembered = ours.recall::<Account>(&id).await.unwrap();
+    assert_eq!(remembered.version, 1);
+    let refused = send(&ours, tenant, account, planned).await;
+    assert!(
+        matches!(refused, Err(ExecuteError::AccountClosed(AccountStatus::Disabled))),
+        "{refused:?}"
+    );
+    change(&others, AccountCommand::Enable { now }).await;
+    send(&ours, tenant, account, planned).await.unwrap();
+    change(&others, AccountCommand::Delete { now }).await;
+    let refused = send(&ours, tenant, account, planned).await;
+    assert!(
+        matches!(refused, Err(ExecuteError::AccountClosed(AccountStatus::Deleted))),
+        "{refused:?}"
+    );
+    assert_eq!(used(&ours, "account_messages").await, [("2026-03-05".to_owned(), 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
