@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use weft_log_writer::Executor;
 use weft_platform::clock::Clock;
 
@@ -16,12 +17,14 @@ use crate::{Arguments, Failure};
 
 /// Of the closed loops that find the peak: the better one counts.
 const CALLERS: [usize; 2] = [256, 768];
-/// Of the open loop. Who finds none free waits, and the wait counts.
-const CONNECTIONS: usize = 2_000;
+/// Of the open loop: more than are answered at once, or it would wait like a closed one. Who finds none free waits, and
+/// the wait counts.
+const CONNECTIONS: usize = 6_000;
 /// Offered, as a multiple of the peak.
 const TIMES: f64 = 2.0;
 
 pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<Benchmark, Failure> {
+    allow_files()?;
     let executor = Executor::connect(&databases.config, Clock::system()).await?;
     let workload = Arc::new(Workload::prepare(&executor).await?);
     let address = serve(api(&databases.config, &executor, &workload)).await?;
@@ -94,6 +97,21 @@ pub(crate) async fn run(arguments: &Arguments, databases: &Databases) -> Result<
         most_p99_ms: Some(500.0),
         unit: "commands/s",
     })
+}
+
+/// Both ends of every connection are files of this process.
+fn allow_files() -> Result<(), Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, most)?;
+    let needed = 2 * CONNECTIONS as u64 + 1_000;
+    if most.current.is_some_and(|most| most < needed) {
+        return Err(format!("overload needs {needed} open files; raise the limit (ulimit -Hn)").into());
+    }
+    Ok(())
 }
 
 fn accepted_round(offered: Offered, length: Duration) -> Round {

@@ -9,10 +9,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// Commands at work that are never too many: they fill a batch of the log.
-const ALWAYS: usize = 256;
-/// How late a task may be run before no more are taken.
+/// Commands at work that are never too many; from there on it is looked whether the process is behind.
+const FEW: usize = 16;
+/// Commands at work that fill a batch of the log: more only where tasks run in time.
+const BATCH: usize = 256;
+/// How late a task may be run.
 const LATE: Duration = Duration::from_millis(15);
+/// How late it may be run while a batch is at work: an answered batch wakes its callers all at once. Beyond this fewer are
+/// taken, by as much as it is later, so that refusals get the time they need.
+const VERY_LATE: Duration = Duration::from_millis(40);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Cheap to clone.
@@ -22,7 +27,7 @@ pub(crate) struct Admission(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     at_work: AtomicUsize,
-    /// More than `ALWAYS` are at work.
+    /// More than `FEW` are at work.
     many: Notify,
     since: Instant,
     /// When the task that looks should run next, in microseconds since `since`; `u64::MAX`: it need not.
@@ -53,13 +58,25 @@ impl Admission {
     pub(crate) fn enter(&self) -> Option<Admitted> {
         let at_work = self.0.at_work.fetch_add(1, Ordering::Relaxed);
         let admitted = Admitted(Arc::clone(&self.0));
-        if at_work < ALWAYS {
+        if at_work < FEW {
             return Some(admitted);
         }
-        if at_work == ALWAYS {
+        if at_work == FEW {
             self.0.many.notify_one();
         }
-        (self.0.lateness() < LATE).then_some(admitted)
+        (at_work < most(self.0.lateness())).then_some(admitted)
+    }
+}
+
+/// Commands that may be at work where tasks are run so late.
+fn most(lateness: Duration) -> usize {
+    if lateness < LATE {
+        usize::MAX
+    } else if lateness < VERY_LATE {
+        BATCH
+    } else {
+        // A float becomes the nearest number there is.
+        ((BATCH as f64 * VERY_LATE.as_secs_f64() / lateness.as_secs_f64()) as usize).max(FEW)
     }
 }
 
@@ -84,7 +101,7 @@ impl Inner {
 /// Finds out how late a task is run that wants to be run now, as long as many commands are at work.
 async fn look(inner: Weak<Inner>) {
     while let Some(inner) = inner.upgrade() {
-        if inner.at_work.load(Ordering::Relaxed) <= ALWAYS {
+        if inner.at_work.load(Ordering::Relaxed) <= FEW {
             inner.due.store(u64::MAX, Ordering::Relaxed);
             inner.late.store(0, Ordering::Relaxed);
             inner.many.notified().await;
@@ -101,23 +118,29 @@ async fn look(inner: Weak<Inner>) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_later_tasks_are_run_the_fewer_commands_are_taken() {
+        let at = |millis| most(Duration::from_millis(millis));
+        assert_eq!([at(0), at(14)], [usize::MAX; 2]);
+        assert_eq!([at(15), at(39), at(40), at(80), at(10_000)], [256, 256, 256, 128, 16]);
+    }
+
     #[tokio::test]
-    async fn a_process_that_is_behind_takes_a_batch_and_no_more() {
+    async fn a_process_that_is_behind_takes_few() {
         let admission = Admission::start();
-        let mut at_work: Vec<_> = (0..ALWAYS).map(|_| admission.enter().unwrap()).collect();
-        at_work.push(admission.enter().unwrap());
+        let mut at_work: Vec<_> = (0..=FEW).map(|_| admission.enter().unwrap()).collect();
         tokio::task::yield_now().await;
         // What keeps the runtime busy.
-        std::thread::sleep(LOOK_EVERY + 2 * LATE);
+        std::thread::sleep(LOOK_EVERY + 20 * VERY_LATE);
         assert!(admission.enter().is_none());
-        at_work.truncate(ALWAYS - 1);
+        at_work.truncate(FEW - 1);
         assert!(admission.enter().is_some());
     }
 
     #[tokio::test]
     async fn a_process_that_is_not_behind_takes_what_comes() {
         let admission = Admission::start();
-        let at_work: Vec<_> = (0..8 * ALWAYS).map_while(|_| admission.enter()).collect();
-        assert_eq!(at_work.len(), 8 * ALWAYS);
+        let at_work: Vec<_> = (0..8 * BATCH).map_while(|_| admission.enter()).collect();
+        assert_eq!(at_work.len(), 8 * BATCH);
     }
 }

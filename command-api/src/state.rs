@@ -1,5 +1,6 @@
 //! What every command needs.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
@@ -23,9 +24,11 @@ use crate::reply::Reply;
 /// Accounts whose tenant is remembered; it never changes.
 const REMEMBERED_TENANTS: u64 = 100_000;
 
-/// Cheap to clone.
+/// Cheap to clone: every request does.
 #[derive(Clone)]
-pub struct CommandState {
+pub struct CommandState(Arc<Parts>);
+
+pub struct Parts {
     pub(crate) logs: Logs,
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
@@ -36,6 +39,14 @@ pub struct CommandState {
     callback_stored: Vec<Arc<Notify>>,
     /// Of the accounts that callbacks came for.
     pub(crate) tenants: Cache<AccountId, TenantId>,
+}
+
+impl Deref for CommandState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl FromRef<CommandState> for Authenticator {
@@ -59,7 +70,7 @@ impl CommandState {
         for (log, executor) in config.by_log().iter().zip(logs.all()) {
             crate::readiness::watch(executor.pool().clone(), health.of_log(&log.log));
         }
-        Self {
+        Self(Arc::new(Parts {
             logs,
             config,
             clock,
@@ -67,7 +78,7 @@ impl CommandState {
             admission: Admission::start(),
             callback_stored,
             tenants: Cache::new(REMEMBERED_TENANTS),
-        }
+        }))
     }
 
     /// Of the tenant's log.
